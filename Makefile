@@ -1,0 +1,52 @@
+# Two commands do all the set-up on a machine with Python >= 3.11 and make: `make demo` and `make test`.
+# Another interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check format bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo: $(VENV)/.run-installed ## trending hashtags on a made match day
+	@$(BIN)/streamproc demo
+
+test: $(VENV)/.test-installed ## all tests, examples of the documentation included
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev-installed ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-installed ## format, and repair what lint can repair
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test-installed ## CPU time a record, beside a hand-written loop
+	$(BIN)/python -m tests.benchmarks
+
+$(VENV)/.run-installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) '.[test]'
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "streamproc needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,30 @@
+"""records: the whole record as the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+from streamproc.operators.batch import Batch
+from streamproc.operators.operator import Operator
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Record(NamedTuple, Generic[K, V]):
+    """A record with all that came with it; `timestamp` is its event time in ms since the epoch."""
+
+    key: K
+    value: V
+    timestamp: int
+    headers: Mapping[str, bytes]
+
+
+class Records(Operator):
+    """Each value becomes the `Record` it is part of."""
+
+    def process(self, batch: Batch, side: int = 0) -> Batch:
+        headers = batch.headers or [None] * len(batch)
+        rows = zip(batch.keys, batch.values, batch.timestamps, headers, strict=True)
+        return batch.with_values([Record(k, v, t, h or {}) for k, v, t, h in rows])

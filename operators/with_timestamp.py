@@ -1,0 +1,40 @@
+"""with_timestamp: another event time for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+from streamproc.operators.batch import FOREVER, NEVER, Batch
+from streamproc.operators.lateness import behind
+from streamproc.operators.operator import Context, Operator
+
+
+class WithTimestamp(Operator):
+    """The time of each row becomes f(value), in ms since the epoch.
+
+    From here on the task's clock is the largest new timestamp so far, in partition order, and lateness is judged by it.
+    """
+
+    remembers = ("watermark", "reach", "ended_to", "clock")
+    stateful = True
+    clock = NEVER
+    signature = {"verb": "with_timestamp"}
+
+    def __init__(self, f: Callable[[Any], int]) -> None:
+        self.f = f
+        self._floor = FOREVER
+
+    def open(self, context: Context) -> None:
+        self._floor = context.floor
+
+    def process(self, batch: Batch, side: int = 0) -> Batch:
+        timestamps = list(map(self.f, batch.values))
+        clocks = list(accumulate(timestamps, max, initial=self.clock))[1:]
+        self.clock = clocks[-1]
+        return Batch(batch.keys, batch.values, timestamps, behind(clocks, timestamps, self._floor), batch.origins, batch.headers)
+
+    def passes_on(self) -> int:
+        return self.clock
+

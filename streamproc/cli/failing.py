@@ -1,0 +1,95 @@
+"""How a command fails: one message on stderr and an exit code; a traceback only with --debug."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import rich_click as click
+from click.exceptions import Exit
+
+from streamproc.errors import RecordError, SettingsError, StreamprocError
+from streamproc.log import LogError
+from streamproc.state.errors import StoreError
+
+FAILED: Final = 1
+_DEBUG: Final = "streamproc.debug"
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:  # noqa: FBT001 - called by click
+    ctx.meta[_DEBUG] = ctx.meta.get(_DEBUG, False) or debug
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember,
+    help="Show the whole traceback of an error.",
+)
+"""Of the group and of each command."""
+
+
+def failing_clearly(command: click.Command, argv: Sequence[str] | None, name: str | None) -> None:
+    """Run a command and end the process with its exit code."""
+    debug: dict[str, Any] = {}
+    try:
+        with command.make_context(name or Path(sys.argv[0]).name, list(sys.argv[1:] if argv is None else argv)) as ctx:
+            debug = ctx.meta
+            command.invoke(ctx)
+            sys.stdout.flush()
+    except Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+        if debug.get(_DEBUG):
+            traceback.print_exc()
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {message(error)}", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+
+
+def message(error: BaseException) -> str:
+    """What is said of an error: its text, where in the user's code it began, and the way out where it does not say."""
+    text = str(error)
+    if isinstance(error, RecordError):
+        cause = error.__cause__
+        return "\n".join([text, *([users_line(cause)] if cause and users_line(cause) else []), _AFTER_RECORD_ERROR])
+    if isinstance(error, (StreamprocError, LogError, StoreError, OSError)):
+        return text
+    return f"{type(error).__name__}: {text}. This is not meant to happen: --debug shows where, please report it"
+
+
+_AFTER_RECORD_ERROR: Final = (
+    "The record was not consumed and nothing of it was written. Mend the function or the data and run again, or choose "
+    'another policy where it failed: on_error="skip" or on_error=dead_letter("a-topic").'
+)
+
+
+def users_line(error: BaseException) -> str:
+    """The last line outside this package that an error went through: `  at FILE:LINE in FUNCTION: CODE`; "" if none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        path = Path(frame.filename).resolve()
+        shipped_app = path.parent.name == "apps"
+        if path.exists() and (shipped_app or not path.is_relative_to(_PACKAGE.resolve())) and not _is_library(path):
+            return f"  at {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
+    return ""
+
+
+def _is_library(path: Path) -> bool:
+    return "site-packages" in path.parts or path.is_relative_to(Path(os.__file__).resolve().parent)

@@ -1,0 +1,217 @@
+"""`streamproc send TOPIC FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import rich_click as click
+
+from streamproc.cli.failing import debug_option
+from streamproc.cli.setting_options import broker_option
+from streamproc.errors import StreamprocError
+from streamproc.log import Columns, Log, Partition, Sink
+from streamproc.log_url import open_log
+from streamproc.murmur2 import partition_of
+from streamproc.settings import load_settings
+from streamproc.text_input import Fields, Format, InputError, InputLine, format_of, read_text
+
+EPOCH_RECORDS: Final = 5_000
+"""Records become visible so many at a time."""
+BLOCK_RECORDS: Final = 100
+"""So many records without a key go to one partition before the next one's turn comes."""
+
+
+@click.command(epilog='Example: streamproc send tweets tweets.csv --timestamp "Date Created" --partitions 4')
+@click.argument("topic")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--key", metavar="FIELD", help="The field that is the record's key; default: no key.")
+@click.option("--timestamp", metavar="FIELD", help="The field that is the record's time; default: now.")
+@click.option(
+    "--unit", type=click.Choice(["ms", "s"]), default="ms", help="What a number in that field counts. [default: ms]"
+)
+@click.option("--tz", metavar="ZONE", help="The zone of times that name none, such as Europe/Rome.")
+@click.option("--speed", metavar="60x", help="Event time passes so much faster than real time; needs --timestamp.")
+@click.option(
+    "--partitions", metavar="N", type=click.IntRange(min=1), help="Of the topic, if it is made now. [default: 1]"
+)
+@click.option("--format", "form", type=click.Choice(["json", "csv", "lines"]), help="Default: by the file's ending.")
+@click.option("--lines", is_flag=True, help="Each line is a record as it is; the same as --format lines.")
+@click.option("--delimiter", metavar="';'", help="Between the cells of a CSV; default: a comma, in .tsv a tab.")
+@broker_option
+@debug_option
+def command(
+    topic: str,
+    file: str,
+    *,
+    key: str | None,
+    timestamp: str | None,
+    unit: Any,
+    tz: str | None,
+    speed: str | None,
+    partitions: int | None,
+    form: Format | None,
+    lines: bool,
+    delimiter: str | None,
+    broker: str | None,
+) -> None:
+    """Put the lines of a file into a topic: JSON lines, CSV or raw lines.
+
+    FILE ends in .json, .jsonl, .csv, .tsv or anything else (raw lines); - is standard input, read as JSON lines unless
+    told otherwise. A topic that is not there is made. CSV rows become JSON objects of strings (lax=True on the topic
+    turns them into numbers). Records go to the partition of their key (Kafka's murmur2), those without one in turn.
+    """
+    form = "lines" if lines else form or _form(file, delimiter)
+    fields = Fields(key=key, timestamp=timestamp, unit=unit, tz=tz)
+    rate = _rate(speed, timestamp)
+    source = "standard input" if file == "-" else file
+    url = load_settings({"broker": broker}, dict(os.environ), {}).broker
+    with click.open_file(file, "rb") as data:
+        records = read_text(data, form, source=source, fields=fields, delimiter=delimiter)
+        asyncio.run(_send(url, topic, records, partitions=partitions, rate=rate))
+
+
+def _form(name: str, delimiter: str | None) -> Format:
+    if delimiter is not None:
+        return "csv"
+    return "json" if name == "-" else format_of(name)
+
+
+def _rate(speed: str | None, timestamp: str | None) -> float | None:
+    if speed is None:
+        return None
+    if timestamp is None:
+        raise click.UsageError("--speed goes by the records' times: say with --timestamp which field they are")
+    try:
+        rate = float(speed.lower().removesuffix("x"))
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise click.UsageError(f"--speed {speed!r} is no speed: write 60x for sixty times as fast as real time")
+    return rate
+
+
+async def _send(
+    url: str, topic: str, records: Iterable[InputLine], *, partitions: int | None, rate: float | None
+) -> None:
+    async with AsyncExitStack() as stack:
+        log = open_log(url)
+        stack.push_async_callback(log.close)
+        count = await _topic(log, topic, partitions)
+        sender = _Sender(topic, count, await log.sink(None, "send"))
+        pace = None if rate is None else _Pace(rate)
+        try:
+            for record in records:
+                if pace is not None and (wait := pace.wait_s(record.timestamp)) > 0:
+                    await sender.commit()
+                    await asyncio.sleep(wait)
+                await sender.add(record)
+            await sender.commit()
+        except InputError as error:
+            await sender.commit()
+            raise StreamprocError(f"{error}\n{_sent_before(sender.sent)}") from error
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            click.echo(f"{sender.sent:,} records were sent to {topic}", err=True)
+            raise
+        sender.tell()
+
+
+async def _topic(log: Log, name: str, partitions: int | None) -> int:
+    """The topic is there; how many partitions it has."""
+    known = (await log.topics()).get(name)
+    if known is None:
+        await log.create(name, partitions=partitions or 1, config={})
+        return partitions or 1
+    if partitions not in (None, known.partitions):
+        raise StreamprocError(
+            f"topic {name!r} is there already, with {known.partitions} partitions and not {partitions}"
+        )
+    return known.partitions
+
+
+class _Sender:
+    """Records to their partitions, epoch by epoch. `sent` is what is committed."""
+
+    def __init__(self, topic: str, partitions: int, sink: Sink) -> None:
+        self.sent = 0
+        self._topic = topic
+        self._partitions = partitions
+        self._sink = sink
+        self._keyless = 0
+        self._open: dict[int, Columns] = {}
+        self._count = 0
+        self._by_partition: dict[int, int] = {}
+
+    async def add(self, record: InputLine) -> None:
+        """Take a record; it is visible after the epoch's commit."""
+        if record.key is None:
+            number = self._keyless // BLOCK_RECORDS % self._partitions
+            self._keyless += 1
+        else:
+            number = partition_of(record.key, self._partitions)
+        columns = self._open.get(number)
+        if columns is None:
+            columns = self._open[number] = Columns([], [], [])
+        columns.keys.append(record.key)
+        columns.values.append(record.value)
+        columns.timestamps.append(time.time_ns() // 1_000_000 if record.timestamp is None else record.timestamp)
+        self._count += 1
+        if self._count >= EPOCH_RECORDS:
+            await self.commit()
+
+    async def commit(self) -> None:
+        """What was taken is visible."""
+        if self._count:
+            for number, columns in self._open.items():
+                self._sink.send(Partition(self._topic, number), columns)
+                self._by_partition[number] = self._by_partition.get(number, 0) + len(columns)
+            await self._sink.commit({})
+            self.sent += self._count
+            self._open, self._count = {}, 0
+            if sys.stderr.isatty():
+                click.echo(f"\r{self.sent:,} records", nl=False, err=True)
+
+    def tell(self) -> None:
+        """Say how many went where."""
+        if sys.stderr.isatty():
+            click.echo("\r", nl=False, err=True)
+        click.echo(f"{_records(self.sent)} to {self._topic}{_spread(self._by_partition, self._partitions)}")
+
+
+class _Pace:
+    """Event time passes `rate` times as fast as real time."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._began: tuple[int, float] | None = None
+
+    def wait_s(self, timestamp: int | None) -> float:
+        """How long until a record's time has come."""
+        if timestamp is None:
+            return 0.0
+        now = time.monotonic()
+        if self._began is None:
+            self._began = timestamp, now
+        first, began = self._began
+        return began + (timestamp - first) / 1000 / self._rate - now
+
+
+def _sent_before(count: int) -> str:
+    if count == 0:
+        return "Nothing was sent"
+    return f"{_records(count)} before it {'was' if count == 1 else 'were'} sent, nothing after it"
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"
+
+
+def _spread(counts: Mapping[int, int], partitions: int) -> str:
+    if partitions == 1:
+        return ""
+    return f" ({', '.join(f'{number}: {counts.get(number, 0):,}' for number in range(partitions))})"

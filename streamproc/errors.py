@@ -1,0 +1,71 @@
+"""The errors of streamproc, each class a different action for whoever catches it.
+
+    StreamprocError
+     |- DefinitionError     the app is wrong: change the code
+     |- SettingsError       a setting is wrong: change the command line, the environment or App(...)
+     |- RecordError         a record cannot be processed: fix the data or the function, or choose another on_error policy
+     |- PlanChanged         stored state is of another plan: go back, rename, or reset
+     `- AppImportError      the module or the app in it cannot be found
+
+Errors of logs are in `streamproc.log`, of stores in `streamproc.state.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class StreamprocError(Exception):
+    """What streamproc raises on purpose; its text says what happened and the way out."""
+
+
+class DefinitionError(StreamprocError):
+    """An app is defined wrongly; raised before anything is read."""
+
+
+class SettingsError(StreamprocError):
+    """A setting has a value that it cannot have."""
+
+
+class AppImportError(StreamprocError):
+    """MODULE:APP names nothing that can be run."""
+
+
+class PlanChanged(StreamprocError):
+    """State was stored by a plan that this one cannot continue."""
+
+
+class Where(msgspec.Struct, frozen=True):
+    """Which record an error is about; None where it does not apply (a window that closed has no offset).
+
+    operator   the step that failed, `stream.step`
+    timestamp  event time in ms since the epoch
+    """
+
+    operator: str
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    key: Any = None
+    timestamp: int | None = None
+
+    def __str__(self) -> str:
+        record = "" if self.topic is None else f"{self.topic}/{self.partition} at offset {self.offset}, "
+        return f"{self.operator}: {record}key {self.key!r}, timestamp {self.timestamp}"
+
+
+class RecordError(StreamprocError):
+    """A step failed on a record; nothing of the record was written and it was not consumed. Its cause is the first error."""
+
+    def __init__(self, where: Where, cause: BaseException) -> None:
+        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
+        self.where = where
+
+
+class MissingKey(StreamprocError):
+    """A record without a key reached an operator that needs one."""
+
+    def __init__(self) -> None:
+        super().__init__("the record has no key, and this step works by key: key_by(...) before it, or filter such records out")

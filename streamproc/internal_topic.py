@@ -1,0 +1,159 @@
+"""Repartition topics: rows on their way to the task of their key, and the marks that carry watermarks.
+
+A row is an ordinary record: key and value in the codec of internal topics (of a chained topic: as on the user's topic),
+its event time as the timestamp, and headers only where needed: the clock of a record that may be late downstream, its
+origin where something downstream sorts. A mark is a record with a header of its own and a vector as its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from streamproc.log import Columns, Partition, WireHeaders
+from streamproc.operators.batch import EMPTY, Batch
+from streamproc.operators.operator import Operator
+from streamproc.outputs import Outputs
+from streamproc.routing import Router
+
+CLOCK: Final = "streamproc-clock"
+ORIGIN: Final = "streamproc-origin"
+MARK: Final = "streamproc-mark"
+_INTERNAL = frozenset((CLOCK, ORIGIN, MARK))
+
+ACTIVE: Final = 0
+IDLE: Final = 1
+ENDED: Final = 2
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Mark(NamedTuple):
+    """What a task says to those that read what it writes.
+
+    watermark  no row that it writes from here on is older
+    flag       ACTIVE, IDLE (leave it out of the minimum until it speaks again) or ENDED (nothing more comes in this run)
+    run        the run that has ended: an end of an earlier run says nothing about this one
+    """
+
+    stage: str
+    task: int
+    watermark: int
+    flag: int
+    run: int
+
+
+def mark_columns(marks: Sequence[Mark], timestamp: int) -> Columns:
+    """One record that holds the marks of a worker's tasks."""
+    return Columns([None], [_encode(marks)], [timestamp], [[(MARK, b"")]])
+
+
+_decode_marks = msgspec.msgpack.Decoder(list[Mark]).decode
+_decode_origin = msgspec.msgpack.Decoder().decode
+
+
+class RepartitionWriter(Operator):
+    """The last step of a stage towards a repartition topic."""
+
+    def __init__(
+        self,
+        topic: str,
+        router: Router,
+        encode_values: Callable[[Sequence[Any]], Sequence[bytes | None]],
+        outputs: Outputs,
+        *,
+        keeps_origins: bool,
+        several: bool,
+    ) -> None:
+        self._topic = topic
+        self._router = router
+        self._encode_values = encode_values
+        self._outputs = outputs
+        self._keeps_origins = keeps_origins
+        self._several = several
+
+    def process(self, batch: Batch, side: int = 0) -> Batch:
+        values = self._encode_values(batch.values)
+        headers = self._headers(batch, side)
+        for number, rows, keys in self._router.split(batch.keys):
+            partition = Partition(self._topic, number)
+            if rows is None:
+                self._outputs.add(partition, keys, values, batch.timestamps, headers)
+            else:
+                self._outputs.add(
+                    partition,
+                    keys,
+                    [values[i] for i in rows],
+                    [batch.timestamps[i] for i in rows],
+                    None if headers is None else [headers[i] for i in rows],
+                )
+        return EMPTY
+
+    def _headers(self, batch: Batch, side: int) -> list[WireHeaders | None] | None:
+        origins = batch.origins if self._keeps_origins else None
+        if batch.clocks is None and origins is None and batch.headers is None:
+            return None
+        nothing: Sequence[None] = [None] * len(batch)
+        columns = zip(batch.clocks or nothing, origins or nothing, batch.headers or nothing, strict=True)
+        rows: list[WireHeaders | None] = []
+        for clock, origin, user in columns:
+            row: list[tuple[str, bytes]] = list(user.items()) if user else []
+            if clock is not None:
+                row.append((CLOCK, b"%d" % clock))
+            if origin is not None:
+                row.append((ORIGIN, _encode((*origin, side) if self._several else origin)))
+            rows.append(row or None)
+        return rows
+
+
+def read_rows(
+    columns: Columns,
+    decode_keys: Callable[[Sequence[bytes | None]], list[Any]],
+    decode_values: Callable[[Sequence[bytes | None]], list[Any]],
+    *,
+    keeps_origins: bool,
+) -> tuple[Batch, list[Mark]]:
+    """The rows of a chunk, and the marks in it in their order.
+
+    Every mark may count as read behind all rows of the chunk: a watermark that rises later is never wrong.
+    """
+    headers = columns.headers
+    if headers is None:
+        keys, values = decode_keys(columns.keys), decode_values(columns.values)
+        return Batch(keys, values, columns.timestamps), []
+    marks: list[Mark] = []
+    rows: list[int] = []
+    for i, row in enumerate(headers):
+        if row and row[0][0] == MARK:
+            marks += _decode_marks(columns.values[i] or b"")
+        else:
+            rows.append(i)
+    if not rows:
+        return EMPTY, marks
+    if marks:
+        columns = Columns(
+            [columns.keys[i] for i in rows],
+            [columns.values[i] for i in rows],
+            [columns.timestamps[i] for i in rows],
+            [headers[i] for i in rows],
+        )
+    batch = Batch(decode_keys(columns.keys), decode_values(columns.values), columns.timestamps)
+    _set_sparse(batch, columns.headers or (), keeps_origins=keeps_origins)
+    return batch, marks
+
+
+def _set_sparse(batch: Batch, headers: Iterable[WireHeaders | None], *, keeps_origins: bool) -> None:
+    named: list[Mapping[str, bytes]] = [dict(row) if row else {} for row in headers]
+    if any(CLOCK in row for row in named):
+        batch.clocks = [int(row[CLOCK]) if CLOCK in row else None for row in named]
+    if keeps_origins:
+        batch.origins = [_tuples(_decode_origin(row[ORIGIN])) for row in named]
+    if any(row.keys() - _INTERNAL for row in named):
+        batch.headers = [{name: data for name, data in row.items() if name not in _INTERNAL} or None for row in named]
+
+
+def _tuples(origin: Any) -> Any:
+    """MessagePack has one kind of sequence; origins are tuples all the way down."""
+    return tuple(_tuples(item) if type(item) is list else item for item in origin)

@@ -1,0 +1,41 @@
+"""Outputs: what a task has written in the open epoch, as columns by partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamproc.log import Columns, Partition, WireHeaders
+
+
+class Outputs:
+    """Records on their way to the sink; a failed step adds none of a batch."""
+
+    def __init__(self) -> None:
+        self._columns: dict[Partition, Columns] = {}
+        self.count = 0
+
+    def add(
+        self,
+        partition: Partition,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Sequence[WireHeaders | None] | None = None,
+    ) -> None:
+        """Append records to a partition, behind those that are there."""
+        self.count += len(timestamps)
+        columns = self._columns.get(partition)
+        if columns is None:
+            columns = self._columns[partition] = Columns([], [], [])
+        if headers is not None and columns.headers is None:
+            columns.headers = [None] * len(columns.timestamps)
+        if columns.headers is not None:
+            columns.headers.extend(headers if headers is not None else [None] * len(timestamps))
+        columns.keys.extend(keys)
+        columns.values.extend(values)
+        columns.timestamps.extend(timestamps)
+
+    def take(self) -> dict[Partition, Columns]:
+        """What was added since the last call."""
+        taken, self._columns, self.count = self._columns, {}, 0
+        return taken

@@ -1,0 +1,241 @@
+"""The plan: an app's graph cut into stages where a key changes, as validated data.
+
+    source topic --> | stage 0: tasks 0..n | --> repartition topic --> | stage 1: tasks 0..m | --> output topic
+
+A stage is the operators that one task runs on one batch; a task is a stage on one partition number of each of its inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streamproc.errors import DefinitionError
+from streamproc.graph import Graph, Node, Port, RepartitionNode, SinkNode, SourceNode
+from streamproc.operators.batch import FOREVER
+from streamproc.operators.operator import Operator
+from streamproc.operators.with_timestamp import WithTimestamp
+from streamproc.topic import Topic
+
+DENSE = -1
+"""A floor below every delay: the clock of every record is needed."""
+
+
+class TaskId(NamedTuple):
+    """A task: a stage on one partition number."""
+
+    stage: str
+    number: int
+
+
+class Stage(msgspec.Struct, frozen=True, eq=False):
+    """The nodes that run together, parents first, and what they read and feed.
+
+    inputs  sources and repartition nodes whose topics the stage reads
+    feeds   repartition nodes of other stages (or its own) whose topics it writes
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+    feeds: tuple[Node, ...]
+
+    @property
+    def stateful(self) -> bool:
+        """Whether its tasks have a store: for operators' tables, or for the marks of what feeds them."""
+        return any(
+            isinstance(node.kind, RepartitionNode) or (isinstance(node.kind, Operator) and node.kind.stateful)
+            for node in (*self.nodes, *self.inputs)
+        )
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What must not change while there is state of the stage, by name."""
+        return {
+            node.name: dict(node.kind.signature)
+            for node in self.nodes
+            if isinstance(node.kind, Operator) and node.kind.stateful
+        }
+
+
+class Plan:
+    """An app's stages. `floors` and `keeps_origins` are by node id (see `streamproc.operators.Context`)."""
+
+    def __init__(self, app: str, graph: Graph) -> None:
+        graph.chain()
+        self.app = app
+        self.nodes = graph.ordered()
+        self._children = _children(self.nodes)
+        self.floors = {node.id: self._floor(Port(node.id)) for node in self.nodes}
+        self.keeps_origins = {node.id: self._sorts_below(node) for node in self.nodes}
+        self.stages = self._stages()
+        self.stage_of = {node.id: stage for stage in self.stages for node in (*stage.inputs, *stage.nodes)}
+
+    @property
+    def sources(self) -> list[Topic[Any, Any]]:
+        """The topics that the app reads and does not write."""
+        return [node.kind.topic for node in self.nodes if isinstance(node.kind, SourceNode)]
+
+    @property
+    def sinks(self) -> list[Topic[Any, Any]]:
+        """The topics that the app is known to write."""
+        topics = [node.kind.topic for node in self.nodes if isinstance(node.kind, SinkNode)]
+        return list({topic.name: topic for topic in topics if isinstance(topic, Topic)}.values())
+
+    def topic_of(self, node: Node) -> str:
+        """The name of the topic that an input node reads."""
+        if isinstance(node.kind, SourceNode):
+            return node.kind.topic.name
+        assert isinstance(node.kind, RepartitionNode)
+        return f"{self.app}-{node.kind.name}-repartition"
+
+    def changelog_of(self, stage: Stage) -> str:
+        """The name of a stage's changelog topic."""
+        return f"{self.app}-{stage.name}-changelog"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when stored state or internal topics would no longer mean the same."""
+        content = [
+            (stage.name, stage.signature, [self.topic_of(node) for node in (*stage.inputs, *stage.feeds)])
+            for stage in self.stages
+        ]
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+
+    # ------------------------------------------------------------------------------------ the time law
+
+    def _floor(self, port: Port) -> int:
+        """The smallest grace on any path by which a row of this port, still a record, may be judged late."""
+        found = [FOREVER]
+        for child, side in self._children.get(port, ()):
+            if isinstance(child.kind, Operator):
+                found.append(self._floor_of(child, child.kind, side))
+            elif isinstance(child.kind, RepartitionNode):
+                below = self._floor(Port(child.id))
+                # Behind a re-key a processor goes by the record's own time, so no clock has to travel for it alone.
+                found.append(below if below != DENSE else self._floor_beyond_timers(child))
+        return min(found)
+
+    def _floor_of(self, child: Node, operator: Operator, side: int) -> int:
+        if isinstance(operator, WithTimestamp):
+            return FOREVER
+        found = [FOREVER]
+        if operator.dense_clock:
+            found.append(DENSE)
+        if operator.graces:
+            found.append(operator.graces[side])
+        if operator.record_wise:
+            found.append(self._floor(Port(child.id)))
+        found.append(self._floor(Port(child.id, late=True)))
+        return min(found)
+
+    def _floor_beyond_timers(self, node: Node) -> int:
+        """The floor of a repartition's rows, had no processor below it timers."""
+        graces = [FOREVER]
+        seen, ports = set[Port](), [Port(node.id)]
+        while ports:
+            port = ports.pop()
+            if port in seen:
+                continue
+            seen.add(port)
+            for child, side in self._children.get(port, ()):
+                kind = child.kind
+                if isinstance(kind, Operator) and not isinstance(kind, WithTimestamp):
+                    graces += [kind.graces[side]] if kind.graces else []
+                    ports += [Port(child.id)] if kind.record_wise else []
+                    ports.append(Port(child.id, late=True))
+                elif isinstance(kind, RepartitionNode):
+                    ports.append(Port(child.id))
+        return min(graces)
+
+    def _sorts_below(self, node: Node) -> bool:
+        kind = node.kind
+        if isinstance(kind, Operator) and kind.sorts:
+            return True
+        ports = (Port(node.id), Port(node.id, late=True))
+        return any(self._sorts_below(child) for port in ports for child, _ in self._children.get(port, ()))
+
+    # ------------------------------------------------------------------------------------ stages
+
+    def _stages(self) -> list[Stage]:
+        component = {node.id: node.id for node in self.nodes}
+        for node in self.nodes:
+            if not isinstance(node.kind, (SourceNode, RepartitionNode)):
+                for port in node.parents:
+                    joined, gone = component[node.id], component[port.node]
+                    component = {n: joined if c == gone else c for n, c in component.items()}
+        stages = []
+        for number in dict.fromkeys(component.values()):
+            members = [node for node in self.nodes if component[node.id] == number]
+            inputs = [node for node in members if isinstance(node.kind, (SourceNode, RepartitionNode))]
+            inside = {node.id for node in members}
+            feeds = [
+                node
+                for node in self.nodes
+                if isinstance(node.kind, RepartitionNode) and any(port.node in inside for port in node.parents)
+            ]
+            nodes = [node for node in members if node not in inputs]
+            stages.append(Stage(_stage_name(inputs), tuple(nodes), tuple(inputs), tuple(feeds)))
+        return stages
+
+    def resolve(self, partitions_of: Callable[[str], int]) -> Topology:
+        """Fix the numbers of partitions and tasks, given those of the source topics."""
+        partitions: dict[str, int] = {}
+        tasks: dict[str, int] = {}
+        waiting = list(self.stages)
+        while waiting:
+            for stage in waiting:
+                feeding = {node.id: [self.stage_of[port.node] for port in node.parents] for node in stage.inputs}
+                if all(feeder.name in tasks for feeders in feeding.values() for feeder in feeders):
+                    break
+            else:
+                msg = f"stages feed each other in a circle: {', '.join(stage.name for stage in waiting)}"
+                raise DefinitionError(msg)
+            waiting.remove(stage)
+            for node in stage.inputs:
+                name = self.topic_of(node)
+                if isinstance(node.kind, SourceNode):
+                    partitions[name] = partitions_of(name)
+                else:
+                    assert isinstance(node.kind, RepartitionNode)
+                    widest = max(tasks[feeder.name] for feeder in feeding[node.id])
+                    partitions[name] = node.kind.partitions or widest
+            tasks[stage.name] = max(partitions[self.topic_of(node)] for node in stage.inputs)
+            self._check_copartitioned(stage, partitions)
+        return Topology(partitions, tasks)
+
+    def _check_copartitioned(self, stage: Stage, partitions: Mapping[str, int]) -> None:
+        counts = {self.topic_of(node): partitions[self.topic_of(node)] for node in stage.inputs}
+        keyed = [node.name for node in stage.nodes if node.checks_key]
+        if keyed and len(set(counts.values())) > 1:
+            shown = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            msg = (
+                f"{keyed[0]} works by key on topics with different numbers of partitions ({shown}), so equal keys would "
+                "not meet: key_by(...) before it, or give the topics the same number"
+            )
+            raise DefinitionError(msg)
+
+
+class Topology(NamedTuple):
+    """How many partitions each topic that is read has, and how many tasks each stage."""
+
+    partitions: Mapping[str, int]
+    tasks: Mapping[str, int]
+
+
+def _children(nodes: Iterable[Node]) -> dict[Port, list[tuple[Node, int]]]:
+    """Who reads a port, and on which side."""
+    children: dict[Port, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        for side, port in enumerate(node.parents):
+            children.setdefault(port, []).append((node, side))
+    return children
+
+
+def _stage_name(inputs: Sequence[Node]) -> str:
+    """A stage is named by its first input, so that its changelog keeps its name when streams are added."""
+    first = min(inputs, key=lambda node: node.id).kind
+    return first.topic.name if isinstance(first, SourceNode) else first.name  # type: ignore[union-attr]

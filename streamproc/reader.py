@@ -1,0 +1,215 @@
+"""Readers: what a task knows of each partition it reads: the decoded rows, the watermark, whether its input is idle or has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Protocol
+
+import msgspec
+
+from streamproc.internal_topic import ENDED, IDLE, Mark, read_rows
+from streamproc.log import Chunk, Columns, Committed, Partition
+from streamproc.operators.batch import EMPTY, FOREVER, NEVER, Batch
+from streamproc.operators.lateness import behind
+from streamproc.topic import BadRecord, Topic
+
+
+class Reader(Protocol):
+    """One partition of a task's input.
+
+    position   the next offset to read; committed with the epoch
+    clock      the largest event time read (for aligned reading)
+    """
+
+    partition: Partition
+    position: int
+    clock: int
+
+    def read(self, chunk: Chunk) -> Batch:
+        """The rows of a chunk; moves position, clock and watermark."""
+
+    def watermark(self) -> int:
+        """No row that comes from here on is older, late ones apart; FOREVER while there is nothing to wait for (idle)."""
+
+    def metadata(self) -> dict[str, Any]:
+        """What is committed beside the position, and `restore` takes."""
+
+    def restore(self, committed: Committed) -> None:
+        """Go on from a committed position."""
+
+    def reset(self) -> None:
+        """Begin at the first record."""
+
+
+BadRecords = Callable[[Chunk, int, Exception], None]
+"""Called for each record that cannot be decoded, with its place in the chunk; raises where the policy is to fail."""
+
+
+class SourceReader:
+    """A partition of a source topic. Its clock is the largest timestamp of its good records, decided at read, before any operator."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        topic: Topic[Any, Any],
+        node: int,
+        *,
+        floor: int,
+        keeps_origins: bool,
+        ahead_ms: int,
+        on_bad: BadRecords,
+    ) -> None:
+        self.partition = partition
+        self.position = 0
+        self.clock = NEVER
+        self.idle = False
+        self._topic = topic
+        self._node = node
+        self._floor = floor
+        self._keeps_origins = keeps_origins
+        self._ahead_ms = ahead_ms
+        self._on_bad = on_bad
+
+    def read(self, chunk: Chunk) -> Batch:
+        """The rows of a chunk, with the clock of those that may be late and, where kept, their origins."""
+        rows, keys, values, timestamps = self._decode(chunk)
+        self.position = chunk.next_offset
+        if not timestamps:
+            return EMPTY
+        clocks = self._clocks(timestamps)
+        origins = None
+        if self._keeps_origins:
+            offsets = chunk.offsets if rows is None else [chunk.offsets[i] for i in rows]
+            origins = [(self._node, self.partition.number, offset) for offset in offsets]
+        return Batch(keys, values, timestamps, clocks, origins, _user_headers(chunk.columns, rows))
+
+    def watermark(self) -> int:
+        return FOREVER if self.idle else self.clock
+
+    def wake(self, watermark: int) -> None:
+        """A record comes after the partition was left out as idle: what the others have closed meanwhile stays closed."""
+        self.idle = False
+        self.clock = max(self.clock, watermark)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"clock": self.clock, "idle": self.idle}
+
+    def restore(self, committed: Committed) -> None:
+        stored = msgspec.json.decode(committed.metadata)
+        self.position, self.clock, self.idle = committed.offset, stored["clock"], stored["idle"]
+
+    def reset(self) -> None:
+        self.position, self.clock, self.idle = 0, NEVER, False
+
+    def _clocks(self, timestamps: Sequence[int]) -> list[int | None] | None:
+        before, self.clock = self.clock, max(self.clock, *timestamps) if len(timestamps) > 1 else max(self.clock, timestamps[0])
+        if self._floor == FOREVER or min(timestamps) + self._floor >= self.clock:
+            return None
+        return behind(list(accumulate(timestamps, max, initial=before))[1:], timestamps, self._floor)
+
+    def _decode(self, chunk: Chunk) -> tuple[list[int] | None, Sequence[Any], Sequence[Any], Sequence[int]]:
+        """The good records: their places (None: all), keys, values and timestamps."""
+        try:
+            decoded = self._topic.decode_columns(chunk.columns, ahead_ms=self._ahead_ms)
+        except BadRecord:
+            decoded = self._decode_one_by_one(chunk)
+        return decoded
+
+    def _decode_one_by_one(self, chunk: Chunk) -> tuple[list[int], list[Any], list[Any], list[int]]:
+        rows: list[int] = []
+        keys: list[Any] = []
+        values: list[Any] = []
+        timestamps: list[int] = []
+        for i in range(len(chunk.offsets)):
+            try:
+                found = self._topic.decode_columns(chunk.columns.cut(i, i + 1), ahead_ms=self._ahead_ms)
+            except BadRecord as bad:
+                self._on_bad(chunk, i, bad)
+                continue
+            if len(found[3]):
+                rows.append(i)
+                keys += found[1]
+                values += found[2]
+                timestamps += found[3]
+        return rows, keys, values, timestamps
+
+
+class InternalReader:
+    """A partition of a repartition topic, fed by tasks that each say how far they are. W never goes back, but flags do."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        edges: Iterable[tuple[str, int]],
+        decode_keys: Callable[[Sequence[bytes | None]], list[Any]],
+        decode_values: Callable[[Sequence[bytes | None]], list[Any]],
+        *,
+        keeps_origins: bool,
+    ) -> None:
+        self.partition = partition
+        self.position = 0
+        self.clock = NEVER
+        self.was_idle = False
+        """An edge was left out once: rows are then judged by W too, since what it closed without the edge stays closed."""
+        self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in edges}
+        self._decode_keys = decode_keys
+        self._decode_values = decode_values
+        self._keeps_origins = keeps_origins
+
+    def read(self, chunk: Chunk) -> Batch:
+        """The rows of a chunk; its marks move the watermark behind them."""
+        before = self.watermark() if self.was_idle else NEVER
+        batch, marks = read_rows(
+            chunk.columns, self._decode_keys, self._decode_values, keeps_origins=self._keeps_origins
+        )
+        for mark in marks:
+            self._take(mark)
+        if len(batch):
+            self.clock = max(self.clock, max(batch.timestamps))
+            if self.was_idle and before < FOREVER:
+                clocks = batch.clocks or [None] * len(batch)
+                batch.clocks = [before if clock is None else max(before, clock) for clock in clocks]
+        self.position = chunk.next_offset
+        return batch
+
+    def watermark(self) -> int:
+        return min((m.watermark for m in self._edges.values() if m.flag != IDLE), default=FOREVER)
+
+    def ended(self, run: int) -> bool:
+        """Whether every feeding task has ended in this run."""
+        return all(mark.flag == ENDED and mark.run == run for mark in self._edges.values())
+
+    def vector(self) -> list[list[Any]]:
+        """What the feeding tasks have said last; state of the task."""
+        return [list(mark) for mark in self._edges.values()]
+
+    def set_vector(self, vector: Sequence[Sequence[Any]], *, was_idle: bool) -> None:
+        """Go on from a stored vector."""
+        self.was_idle = was_idle
+        for mark in (Mark(*row) for row in vector):
+            self._take(mark)
+
+    def metadata(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, committed: Committed) -> None:
+        self.position = committed.offset
+
+    def reset(self) -> None:
+        self.position = 0
+
+    def _take(self, mark: Mark) -> None:
+        known = self._edges.get((mark.stage, mark.task))
+        if known is None:
+            msg = f"{self.partition.topic} has a mark of {mark.stage}/{mark.task}, which does not feed it in this plan"
+            raise ValueError(msg)
+        self._edges[mark.stage, mark.task] = mark._replace(watermark=max(known.watermark, mark.watermark))
+        self.was_idle = self.was_idle or mark.flag == IDLE
+
+
+def _user_headers(columns: Columns, rows: Sequence[int] | None) -> list[Mapping[str, bytes] | None] | None:
+    if columns.headers is None:
+        return None
+    chosen = columns.headers if rows is None else [columns.headers[i] for i in rows]
+    return [dict(headers) if headers else None for headers in chosen]

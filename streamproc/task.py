@@ -1,0 +1,470 @@
+"""Task: a stage on one partition number, as a pure synchronous state machine.
+
+    step(chunk)  ->  rows flow through the operators, what the watermark closes flows too  ->  outputs
+    seal()       ->  the epoch: outputs, marks, changes of state, positions
+    settle()     ->  the epoch is committed: its changes are written to the store
+    abort()      ->  the epoch is not: back to the store
+
+There is no clock, no await and no I/O in here but reading state that is not in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from streamproc.errors import MissingKey, PlanChanged
+from streamproc.graph import Node, Port
+from streamproc.internal_topic import ACTIVE, ENDED, IDLE, Mark
+from streamproc.log import Chunk, Columns, Partition
+from streamproc.operators.batch import FOREVER, NEVER, Batch, concat
+from streamproc.operators.operator import CloseError, Operator
+from streamproc.outputs import Outputs
+from streamproc.plan import TaskId
+from streamproc.reader import InternalReader, Reader, SourceReader
+from streamproc.state.codec import Codec
+from streamproc.state.errors import StoreError
+from streamproc.state.store import Store
+from streamproc.state.table import Table
+from streamproc.topic_writer import TopicWriters
+
+FACTS = "\x01task"
+"""The table of what the engine itself keeps: operators' watermarks, vectors of marks, the schema."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A step failed on a row: what the error policy decides on. `value` is what the step was given; a closing row has none."""
+
+    node: Node
+    key: Any
+    value: Any
+    timestamp: int
+    cause: BaseException
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """A repartition topic that the stage writes, and the ports in this stage whose rows go there."""
+
+    topic: str
+    partitions: int
+    ports: tuple[Port, ...]
+
+
+class Sealed(msgspec.Struct):
+    """A task's part of an epoch.
+
+    marks      by topic, what the task says to all its partitions
+    changes    of state, by store key; None deletes
+    positions  of its inputs, with what is committed beside them
+    """
+
+    outputs: dict[Partition, Columns]
+    marks: dict[str, Mark]
+    changes: dict[bytes, bytes | None]
+    positions: dict[Partition, tuple[int, dict[str, Any]]]
+
+
+class Step:
+    """An operator at work in a task."""
+
+    __slots__ = ("idle", "node", "operator", "out", "parents", "tables")
+
+    def __init__(self, node: Node, operator: Operator, parents: Sequence[tuple[Port, int]]) -> None:
+        self.node = node
+        self.operator = operator
+        self.parents = parents
+        """Whose rows it takes, and as which side; only parents in this stage."""
+        self.tables: dict[str, Table[Any]] = {}
+        self.out = NEVER
+        """The watermark that holds for its rows; FOREVER while all its inputs are idle."""
+
+
+class Context:
+    """What an operator is opened with (`streamproc.operators.Context`)."""
+
+    def __init__(
+        self, step: Step, task: int, floor: int, *, keeps_origins: bool, make_table: Callable[[str, bool], Table[Any]]
+    ) -> None:
+        self.task = task
+        self.node = step.node.id
+        self.floor = floor
+        self.keeps_origins = keeps_origins
+        self.alarms: list[tuple[str, int]] = []
+        self._step = step
+        self._make_table = make_table
+
+    def table(self, name: str = "", *, timed: bool = False) -> Table[Any]:
+        """The operator's table of this name; the same object each time it is opened."""
+        table = self._step.tables.get(name)
+        if table is None:
+            full = f"{self._step.node.name}/{name}" if name else self._step.node.name
+            table = self._step.tables[name] = self._make_table(full, timed)
+        return table
+
+    def alarm(self, what: str, count: int) -> None:
+        """Remember that records which are not late met something closed."""
+        self.alarms.append((what, count))
+
+
+class Task:
+    """A stage on one partition number. `careful` makes it go record by record and ask `on_failure` about each that fails."""
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        readers: Mapping[int, Reader],
+        steps: Sequence[Step],
+        feeds: Sequence[Feed],
+        outputs: Outputs,
+        *,
+        writers: TopicWriters,
+        on_failure: Callable[[Failure], None],
+    ) -> None:
+        self.id = task_id
+        self.writers = writers
+        self.readers = {reader.partition: reader for reader in readers.values()}
+        self.careful = False
+        self.dirty = True
+        """Whether the open epoch has anything to commit; a new task has its marks to say."""
+        self.late: dict[str, int] = {}
+        """Late records of the open epoch, by step."""
+        self.skipped: dict[str, int] = {}
+        """Records of the open epoch that the error policy left out, by step."""
+        self.reading: tuple[Chunk, int] | None = None
+        """The chunk being read and, when careful, the place of its record: where a failing row came from."""
+        self._inputs = readers
+        self._steps = steps
+        self._feeds = feeds
+        self._outputs = outputs
+        self._on_failure = on_failure
+        self._said: dict[str, Mark] = {}
+        self._ended_run = 0
+        self._store: Store | None = None
+        self._facts: Table[Any] | None = None
+        self._contexts: dict[int, Context] = {}
+
+    # ------------------------------------------------------------------------------------ state
+
+    def open(
+        self,
+        store: Store | None,
+        codec: Codec,
+        *,
+        floors: Mapping[int, int],
+        keeps_origins: Mapping[int, bool],
+        schema: Mapping[str, Any],
+    ) -> None:
+        """Take up the state in the store; the positions of sources are set by their readers' `restore`."""
+        self._store = store
+
+        def make_table(name: str, timed: bool) -> Table[Any]:  # noqa: FBT001 - called by Context alone
+            assert store is not None, f"{name}: a stage with tables has a store"
+            return Table(store, name, codec, timed=timed)
+
+        if store is not None:
+            self._facts = make_table(FACTS, False)
+            self._check_schema(schema)
+        for step in self._steps:
+            node = step.node.id
+            self._contexts[node] = Context(
+                step, self.id.number, floors[node], keeps_origins=keeps_origins[node], make_table=make_table
+            )
+        self._reopen()
+
+    def _check_schema(self, schema: Mapping[str, Any]) -> None:
+        assert self._facts is not None
+        stored = self._facts.get("schema")
+        if stored is not None:
+            for name, signature in stored.items():
+                if name not in schema:
+                    raise PlanChanged(_changed(self.id, f"has state of {name}, which the plan does not have (any more)"))
+                if schema[name] != signature:
+                    what = f"has state of {name} as {signature}, which is now {schema[name]}"
+                    raise PlanChanged(_changed(self.id, what))
+        if stored != dict(schema):
+            self._facts.put("schema", dict(schema))
+
+    def _reopen(self) -> None:
+        facts: dict[str, list[int]] = self._facts.get("operators") or {} if self._facts else {}
+        for step in self._steps:
+            operator = step.operator
+            for attribute in operator.remembers:  # back to what the class says, or to what is stored
+                operator.__dict__.pop(attribute, None)
+            if isinstance(stored := facts.get(step.node.name), list):
+                for attribute, value in zip(operator.remembers, stored, strict=True):
+                    setattr(operator, attribute, value)
+            operator.late = None
+            operator.discarded = frozenset()
+            operator.open(self._contexts[step.node.id])
+            step.out = operator.passes_on()
+        for reader in self.readers.values():
+            if isinstance(reader, InternalReader) and self._facts is not None:
+                stored_vector = self._facts.get(f"vector {reader.partition.topic}")
+                if stored_vector is not None:
+                    reader.set_vector(stored_vector["marks"], was_idle=stored_vector["was_idle"])
+
+    def _remember(self) -> None:
+        """Put what the engine keeps beside the operators' tables into the epoch."""
+        if self._facts is None:
+            return
+        facts = {
+            step.node.name: [getattr(step.operator, attribute) for attribute in step.operator.remembers]
+            for step in self._steps
+        }
+        if facts != self._facts.get("operators"):
+            self._facts.put("operators", facts)
+        for reader in self.readers.values():
+            if isinstance(reader, InternalReader):
+                row = {"marks": reader.vector(), "was_idle": reader.was_idle}
+                if row != self._facts.get(f"vector {reader.partition.topic}"):
+                    self._facts.put(f"vector {reader.partition.topic}", row)
+
+    # ------------------------------------------------------------------------------------ an epoch
+
+    def step(self, chunk: Chunk) -> None:
+        """Take the records of a chunk."""
+        self.dirty = True
+        for place, part in _singles(chunk) if self.careful else ((0, chunk),):
+            self.reading = (chunk, place)
+            reader = self.readers[chunk.partition]
+            if isinstance(reader, SourceReader) and reader.idle:
+                reader.wake(self.watermark())
+            self._flow({id(reader): reader.read(part)})
+        self.reading = None
+
+    def advance(self) -> None:
+        """Let a watermark that rose without records (an idle input) close what it closes."""
+        self.dirty = True
+        self._flow({})
+
+    def finish(self, run: int) -> None:
+        """The input has ended in this run: close what is open. Clocks and watermarks keep their real values."""
+        if self._ended_run != run:
+            self.dirty = True
+            self._ended_run = run
+            self._flow({}, ended=True)
+
+    @property
+    def ended_run(self) -> int:
+        """The run whose end this task has reached; 0: none."""
+        return self._ended_run
+
+    def watermark(self) -> int:
+        """The smallest watermark of the inputs that are not idle; NEVER when all are."""
+        found = min(reader.watermark() for reader in self.readers.values())
+        return NEVER if found == FOREVER else found
+
+    def seal(self) -> Sealed:
+        """Everything of the epoch; what comes from here on belongs to the next."""
+        self._remember()
+        self.dirty = False
+        changes: dict[bytes, bytes | None] = {}
+        for table in self._tables():
+            changes.update(table.seal())
+        positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
+        return Sealed(self._outputs.take(), self._marks(), changes, positions)
+
+    def settle(self, sealed: Sealed, changelog_position: int | None, cache_bytes: int) -> None:
+        """The epoch is committed: bring the store up to it. The position is None when it had no changes."""
+        if self._store is not None:
+            if changelog_position is not None:
+                self._store.write(sealed.changes, changelog_position)
+            tables = self._tables()
+            for table in tables:
+                table.settle(cache_bytes // len(tables))
+
+    def abort(self) -> None:
+        """Drop the epoch: tables, operators and vectors are again as the store has them. Readers are restored by the caller."""
+        self._outputs.take()
+        self._said.clear()
+        self._ended_run = 0
+        self.reading = None
+        self.late.clear()
+        self.skipped.clear()
+        self.take_alarms()
+        for table in self._tables():
+            table.abort()
+        self._reopen()
+
+    def repeat_marks(self) -> None:
+        """Say everything again with the next epoch, for a reader that may have missed it."""
+        self.dirty = bool(self._feeds)
+        self._said.clear()
+
+    def close(self) -> None:
+        """Give the store back."""
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def output_count(self) -> int:
+        """How many records the open epoch has written so far."""
+        return self._outputs.count
+
+    def take_alarms(self) -> list[tuple[str, int]]:
+        """Where the law of time was broken since the last call: (what, how many records)."""
+        found = []
+        for step in self._steps:
+            alarms = self._contexts[step.node.id].alarms
+            found += [(f"{step.node.name}: {what}", count) for what, count in alarms]
+            alarms.clear()
+        return found
+
+    def reads_source(self, partition: Partition) -> bool:
+        """Whether a partition of its input is one of a source topic."""
+        return isinstance(self.readers[partition], SourceReader)
+
+    def _tables(self) -> list[Table[Any]]:
+        tables = [table for step in self._steps for table in step.tables.values()]
+        return tables if self._facts is None else [self._facts, *tables]
+
+    def _marks(self) -> dict[str, Mark]:
+        """What has to be said to those that read what this task writes."""
+        outs = {step.node.id: step for step in self._steps}
+        marks = {}
+        for feed in self._feeds:
+            found = [self._port_watermark(outs, port) for port in feed.ports]
+            watermark = min(found)
+            known = self._said.get(feed.topic)
+            if self._ended_run:
+                flag = ENDED
+            else:
+                flag = IDLE if watermark == FOREVER else ACTIVE
+            if watermark == FOREVER:
+                watermark = known.watermark if known else NEVER
+            mark = Mark(self.id.stage, self.id.number, watermark, flag, self._ended_run)
+            if mark != known:
+                marks[feed.topic] = self._said[feed.topic] = mark
+        return marks
+
+    # ------------------------------------------------------------------------------------ the flow
+
+    def _flow(self, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
+        """One pass over the stage: each operator takes its rows, then closes what the watermark closes; both go on."""
+        run = self._run_carefully if self.careful else self._run
+        rows: dict[Port, Batch] = {}
+        outs: dict[int, Step] = {}
+        for node, reader in self._inputs.items():
+            batch = fresh.get(id(reader))
+            if batch is not None and len(batch):
+                rows[Port(node)] = batch
+        for step in self._steps:
+            operator = step.operator
+            inputs = [(rows[port], side) for port, side in step.parents if port in rows]
+            watermark = min(self._port_watermark(outs, port) for port, _ in step.parents)
+            step.out = FOREVER if watermark == FOREVER else NEVER
+            closes = FOREVER if ended else watermark if operator.watermark < watermark < FOREVER else None
+            if inputs or closes is not None:
+                given, late = run(step, inputs, closes)
+                if len(given):
+                    rows[Port(step.node.id)] = given
+                if len(late):
+                    rows[Port(step.node.id, late=True)] = late
+                    self.late[step.node.name] = self.late.get(step.node.name, 0) + len(late)
+            if ended:
+                operator.ended_to = max(operator.ended_to, operator.reach)
+            if watermark < FOREVER:
+                operator.watermark = max(operator.watermark, watermark)
+                step.out = operator.passes_on()
+            outs[step.node.id] = step
+
+    def _port_watermark(self, outs: Mapping[int, Step], port: Port) -> int:
+        step = outs.get(port.node)
+        if step is None:
+            reader = self._inputs.get(port.node)
+            return FOREVER if reader is None else reader.watermark()  # a co-read topic with fewer partitions
+        if port.late:
+            return FOREVER if step.out == FOREVER else step.operator.watermark
+        return step.out
+
+    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+        operator, given, late = step.operator, [], []
+        for batch, side in inputs:
+            if step.node.checks_key and None in batch.keys:
+                raise MissingKey
+            given.append(operator.process(batch, side))
+            if operator.late is not None:
+                late.append(operator.late)
+                operator.late = None
+        if closes is not None:
+            given.append(operator.close(closes))
+        for sent in operator.take_sent():
+            self.writers.of(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
+        return concat(given), concat(late)
+
+    def _run_carefully(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+        """Row by row; a row or a closing unit that fails is undone and left to the error policy."""
+        given, late = [], []
+        for batch, side in inputs:
+            for i in range(len(batch)):
+                row = batch.select([i])
+                try:
+                    one, one_late = self._attempt(step, [(row, side)], None)
+                except StoreError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the record's error
+                    self._on_failure(Failure(step.node, row.keys[0], row.values[0], row.timestamps[0], error))
+                    continue
+                given.append(one)
+                late.append(one_late)
+        if closes is not None:
+            given.append(self._attempt(step, [], closes)[0])
+        return concat(given), concat(late)
+
+    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+        """Run a step, again without each closing unit that fails and is skipped; what a failure had changed is undone."""
+        operator = step.operator
+        while True:
+            try:
+                with _Undo(self, step):
+                    found = self._run(step, inputs, closes)
+            except CloseError as error:
+                self._on_failure(Failure(step.node, error.key, None, error.timestamp, error.__cause__ or error))
+                operator.discarded |= {error.unit}
+            else:
+                operator.discarded = frozenset()
+                return found
+
+
+class _Undo:
+    """A savepoint of one step: what the block changed is undone when it raises."""
+
+    def __init__(self, task: Task, step: Step) -> None:
+        self._task = task
+        self._step = step
+
+    def __enter__(self) -> None:
+        operator = self._step.operator
+        self._kept = {attribute: getattr(operator, attribute) for attribute in (*operator.remembers, "discarded")}
+        for table in self._step.tables.values():
+            table.savepoint()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            return
+        for table in self._step.tables.values():
+            table.rollback()
+        operator = self._step.operator
+        for attribute, value in self._kept.items():
+            setattr(operator, attribute, value)
+        operator.late = None
+        operator.open(self._task._contexts[self._step.node.id])  # noqa: SLF001 - part of Task
+
+
+def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
+    """The records of a chunk, each as a chunk of its own."""
+    for i, offset in enumerate(chunk.offsets):
+        last = i + 1 == len(chunk.offsets)
+        after = chunk.next_offset if last else chunk.offsets[i + 1]
+        yield i, Chunk(chunk.partition, [offset], after, chunk.columns.cut(i, i + 1))
+    if not len(chunk.offsets):
+        yield 0, chunk
+
+
+def _changed(task: TaskId, what: str) -> str:
+    return (
+        f"the store of task {task.stage}/{task.number} {what}. Give the step its old name with name='...', go back to the old "
+        "definition, run this version under another App name, or forget the state with: streamproc reset"
+    )

@@ -1,0 +1,418 @@
+"""Worker: the asynchronous edge. It moves chunks from the log into tasks, and whole epochs from tasks into the log.
+
+One epoch, and what happens if the process dies behind each step:
+
+ 1. poll, step      nothing is visible; a restart reads again from the committed offsets.
+ 2. seal            the same: the epoch is in memory alone.
+ 3. commit          outputs, marks, changelog rows and offsets become visible together, or none of them does.
+ 4. settle          dies before: the store is behind its changelog; a restart replays the tail (`streamproc.restore`).
+
+Log first, disk second, never the reverse: what is on disk was committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from streamproc.assembly import Assembly
+from streamproc.clock import Clock
+from streamproc.errors import PlanChanged, RecordError
+from streamproc.failures import Failures
+from streamproc.idle import IdleWatch
+from streamproc.internal_topic import Mark, mark_columns
+from streamproc.log import Assigned, Chunk, Columns, Committed, Fenced, Log, LogError, Partition, Replaced, Revoked, Source, TaskInput
+from streamproc.pacing import readable
+from streamproc.plan import Plan, Stage, TaskId, Topology
+from streamproc.reader import InternalReader, SourceReader
+from streamproc.restore import restore
+from streamproc.settings import Settings
+from streamproc.state.codec import Codec
+from streamproc.state.errors import StoreError
+from streamproc.state.store import Disk
+from streamproc.task import Sealed, Task
+from streamproc.windows.duration import duration_ms
+
+logger = logging.getLogger("streamproc")
+
+
+class EndOfInput(msgspec.Struct, frozen=True):
+    """Where a run until the end stops: one snapshot of the sources' end offsets, for the whole group.
+
+    run  tells this snapshot from others, so that an end of an earlier run is not taken for one of this
+    """
+
+    offsets: Mapping[Partition, int]
+    run: int
+
+
+class Worker:
+    """A member of an app's group: owns tasks, steps them, commits their epochs. One thread; `turn` is called in a loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        topology: Topology,
+        log: Log,
+        disk: Disk,
+        codec: Codec,
+        *,
+        settings: Settings,
+        clock: Clock,
+        member: str,
+        partitions_of: Callable[[str], int],
+        end: EndOfInput | None = None,
+    ) -> None:
+        self._plan = plan
+        self._topology = topology
+        self._log = log
+        self._disk = disk
+        self._settings = settings
+        self._clock = clock
+        self._member = member
+        self._end = end
+        self._ahead_ms = duration_ms(settings.ahead)
+        self._epoch_ms = duration_ms(settings.epoch_interval)
+        self._drift_ms = duration_ms(settings.drift)
+        self._assembly = Assembly(
+            plan, topology, codec, partitions_of=partitions_of, ahead_ms=self._ahead_ms
+        )
+        self._stages = {stage.name: stage for stage in plan.stages}
+        self._tasks: dict[TaskId, Task] = {}
+        self._owners: dict[Partition, Task] = {}
+        self._known: dict[Partition, Committed] = {}
+        """What is committed for the partitions of these tasks, as far as this worker knows."""
+        self._caught_up: set[Partition] = set()
+        self._careful_to: dict[TaskId, tuple[Partition, int] | None] = {}
+        self._idle = IdleWatch(None if settings.idle is None or end is not None else duration_ms(settings.idle))
+        self._epoch = 0
+        self._epoch_began_ms = 0
+        self._epoch_records = 0
+        self.late: dict[str, int] = {}
+        """Late records so far, by step."""
+        self.skipped: dict[str, int] = {}
+        """Records left out by the error policy so far, by step."""
+        self._polled: set[Partition] = set()
+
+    # ------------------------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Join the group."""
+        inputs = [
+            TaskInput(stage.name, number, self._assembly.inputs(stage, number))
+            for stage in self._plan.stages
+            for number in range(self._topology.tasks[stage.name])
+        ]
+        self._source: Source = await self._log.source(self._plan.app, self._member, inputs)
+        self._sink = await self._log.sink(self._source, self._member)
+        self._epoch_began_ms = self._clock.now_ms()
+
+    async def turn(self, timeout_ms: int) -> bool:
+        """One round: what the log has, steps, perhaps a commit. False when there was nothing to do for `timeout_ms`."""
+        try:
+            return await self._turn(timeout_ms)
+        except Replaced:
+            raise
+        except Fenced as error:
+            logger.warning("%s: %s", self._member, error)
+            await self._sink.abort()
+            self._drop_tasks()
+            return True
+
+    async def stop(self) -> None:
+        """Commit what was read, leave the group, give everything back."""
+        try:
+            if self._tasks:
+                await self._commit()
+        except Fenced as error:
+            logger.warning("%s: %s", self._member, error)
+        finally:
+            await self._sink.abort()
+            self._drop_tasks()
+        await self._source.leave()
+        await self._sink.close()
+
+    async def abandon(self) -> None:
+        """Leave without committing: the open epoch is dropped."""
+        await self._sink.abort()
+        self._drop_tasks()
+        await self._source.leave()
+        await self._sink.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether every task this worker has is at the end of the input, and that is committed."""
+        run = self._end.run if self._end else None
+        return all(task.ended_run == run and not task.dirty for task in self._tasks.values())
+
+    @property
+    def tasks(self) -> Mapping[TaskId, Task]:
+        """The tasks this worker has."""
+        return self._tasks
+
+    # ------------------------------------------------------------------------------------ a turn
+
+    async def _turn(self, timeout_ms: int) -> bool:
+        due_in_ms = max(0, self._epoch_began_ms + self._epoch_ms - self._clock.now_ms())
+        dirty = any(task.dirty for task in self._tasks.values())
+        events = await self._source.poll(self._readable(), min(timeout_ms, due_in_ms) if dirty else timeout_ms)
+        chunks = []
+        for event in events:
+            if isinstance(event, Revoked):
+                await self._commit()
+                await self._source.release()
+            elif isinstance(event, Assigned):
+                await self._assign([TaskId(*task) for task in event.tasks])
+            else:
+                chunks.append(event)
+        if chunks or not events:
+            self._caught_up = (self._caught_up | self._polled) - {chunk.partition for chunk in chunks}
+        for chunk in sorted(chunks, key=lambda chunk: self._owners[chunk.partition].readers[chunk.partition].clock):
+            if not await self._step(chunk):
+                return True
+        moved = await self._watch_idle() or await self._finish()
+        nothing_more = self._end is not None and not events
+        await self._commit_if_due(at_once=nothing_more)
+        return bool(events) or moved or dirty
+
+    def _readable(self) -> Sequence[Partition]:
+        """The partitions to read next: none too far ahead of one that has more to read."""
+        ends = {} if self._end is None else self._end.offsets
+        over = {p for p, task in self._owners.items() if p in ends and task.readers[p].position >= ends[p]}
+        found = readable(self._plan, self._tasks.values(), self._caught_up | over, self._drift_ms)
+        self._polled = set(found) - over
+        return [p for p in found if p not in over]
+
+    async def _step(self, chunk: Chunk) -> bool:
+        """Take a chunk; False when its epoch had to be dropped."""
+        task = self._owners[chunk.partition]
+        if self._end is not None and chunk.partition in self._end.offsets:
+            chunk = _cut(chunk, self._end.offsets[chunk.partition])
+        if len(chunk.offsets):
+            self._idle.heard(chunk.partition, self._clock.now_ms())
+        self._epoch_records += len(chunk.offsets)
+        return await self._guarded(task, lambda: task.step(chunk), (chunk.partition, chunk.next_offset))
+
+    async def _guarded(
+        self, task: Task, work: Callable[[], None], until: tuple[Partition, int] | None
+    ) -> bool:
+        """Let a task work. When a function of the user raises, drop the epoch: it is read again, that task record by record."""
+        try:
+            work()
+        except (StoreError, LogError, RecordError):
+            raise
+        except Exception as error:
+            if task.careful:
+                raise
+            logger.info("%s/%s: %r in a batch; reading again record by record", *task.id, error)
+            self._careful_to[task.id] = until
+            await self._abort()
+            return False
+        return True
+
+    async def _finish(self) -> bool:
+        """In a run until the end: tasks whose input has ended close what is open."""
+        moved = False
+        if self._end is not None:
+            run = self._end.run
+            for task in self._tasks.values():
+                if task.ended_run != run and self._input_ended(task):
+                    moved = True
+                    if not await self._guarded(task, lambda task=task: task.finish(run), None):  # type: ignore[misc]
+                        break
+        return moved
+
+    def _input_ended(self, task: Task) -> bool:
+        assert self._end is not None
+        return all(
+            reader.ended(self._end.run)
+            if isinstance(reader, InternalReader)
+            else reader.position >= self._end.offsets[reader.partition]
+            for reader in task.readers.values()
+        )
+
+    async def _watch_idle(self) -> bool:
+        """Leave source partitions out of the minimum that are read to their end and silent."""
+        silent = self._idle.silent(self._source_readers(), self._caught_up, self._clock.now_ms())
+        if not silent:
+            return False
+        ends = await self._source.end_offsets([reader.partition for reader in silent])
+        moved = False
+        for reader in silent:
+            if reader.position >= ends[reader.partition]:
+                reader.idle = moved = True
+                task = self._owners[reader.partition]
+                if not await self._guarded(task, task.advance, None):
+                    break
+        return moved
+
+    def _source_readers(self) -> Iterable[SourceReader]:
+        return (r for task in self._tasks.values() for r in task.readers.values() if isinstance(r, SourceReader))
+
+    # ------------------------------------------------------------------------------------ epochs
+
+    async def _commit_if_due(self, *, at_once: bool) -> None:
+        if not any(task.dirty for task in self._tasks.values()):
+            self._epoch_began_ms = self._clock.now_ms()
+            return
+        written = sum(task.output_count for task in self._tasks.values())
+        if (
+            self._clock.now_ms() >= self._epoch_began_ms + self._epoch_ms
+            or max(self._epoch_records, written) >= self._settings.epoch_records
+            or at_once
+        ):
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Steps 2 to 4 of an epoch."""
+        if any(task.dirty for task in self._tasks.values()):
+            sealed = {task_id: task.seal() for task_id, task in self._tasks.items()}
+            self._send(sealed)
+            offsets = self._offsets(sealed)
+            ends = await self._sink.commit(offsets)
+            self._known.update(offsets)
+            for task_id, task in self._tasks.items():
+                stage = self._stages[task_id.stage]
+                position = ends.get(Partition(self._plan.changelog_of(stage), task_id.number))
+                task.settle(sealed[task_id], position, self._settings.cache_bytes // len(self._tasks))
+            self._after_commit()
+        self._epoch_began_ms = self._clock.now_ms()
+        self._epoch_records = 0
+
+    def _send(self, sealed: Mapping[TaskId, Sealed]) -> None:
+        now_ms = self._clock.now_ms()
+        marks: dict[str, list[Mark]] = {}
+        for task_id, epoch in sealed.items():
+            for partition, columns in epoch.outputs.items():
+                self._sink.send(partition, columns)
+            for topic, mark in epoch.marks.items():
+                marks.setdefault(topic, []).append(mark)
+            if epoch.changes:
+                changelog = Partition(self._plan.changelog_of(self._stages[task_id.stage]), task_id.number)
+                count = len(epoch.changes)
+                self._sink.send(changelog, Columns(list(epoch.changes), list(epoch.changes.values()), [now_ms] * count))
+        for topic, said in marks.items():  # behind the rows that they speak of
+            for number in range(self._topology.partitions[topic]):
+                self._sink.send(Partition(topic, number), mark_columns(said, now_ms))
+
+    def _offsets(self, sealed: Mapping[TaskId, Sealed]) -> dict[Partition, Committed]:
+        self._epoch += 1
+        token = {"plan": self._plan.fingerprint, "member": self._member, "epoch": self._epoch}
+        return {
+            partition: Committed(
+                position,
+                msgspec.json.encode(
+                    {**metadata, "partitions": self._topology.partitions[partition.topic], **token}
+                ).decode(),
+            )
+            for epoch in sealed.values()
+            for partition, (position, metadata) in epoch.positions.items()
+        }
+
+    def _after_commit(self) -> None:
+        for task in self._tasks.values():
+            until = self._careful_to.get(task.id)
+            if task.careful and (until is None or task.readers[until[0]].position >= until[1]):
+                task.careful = until is None and task.ended_run == 0 and self._end is not None
+                if not task.careful:
+                    self._careful_to.pop(task.id, None)
+            self._report(task)
+
+    def _report(self, task: Task) -> None:
+        """Late records and alarms are said once an epoch, by step, not once a record."""
+        for name, count in task.late.items():
+            self.late[name] = self.late.get(name, 0) + count
+            logger.warning("%s: %s records were late (%s so far)", name, count, self.late[name])
+        task.late.clear()
+        for name, count in task.skipped.items():
+            self.skipped[name] = self.skipped.get(name, 0) + count
+        task.skipped.clear()
+        for what, count in task.take_alarms():
+            logger.error("%s: %s records that were not late came too late; please report this", what, count)
+
+    async def _abort(self) -> None:
+        """Back to the last commit: tables to their stores, readers to the committed offsets."""
+        await self._sink.abort()
+        for task in self._tasks.values():
+            task.abort()
+            task.careful = task.id in self._careful_to
+            await self._rewind(task)
+        self._caught_up.clear()
+        self._epoch_records = 0
+        self._epoch_began_ms = self._clock.now_ms()
+
+    # ------------------------------------------------------------------------------------ assignment
+
+    async def _assign(self, tasks: Sequence[TaskId]) -> None:
+        """Close the tasks that went, open those that came; the others stay as they are, if nobody had them meanwhile."""
+        for task_id, task in list(self._tasks.items()):
+            if task_id not in tasks or await self._was_elsewhere(task):
+                self._tasks.pop(task_id).close()
+        for task_id in sorted(set(tasks) - self._tasks.keys()):
+            await self._open(task_id, self._stages[task_id.stage])
+        self._owners = {partition: task for task in self._tasks.values() for partition in task.readers}
+        self._caught_up.clear()
+        for task in self._tasks.values():
+            task.repeat_marks()
+
+    async def _open(self, task_id: TaskId, stage: Stage) -> None:
+        partitions = self._assembly.inputs(stage, task_id.number)
+        committed = await self._source.committed(partitions)  # before the restore: old offsets on new state never hurt
+        for partition in partitions:
+            self._known.pop(partition, None)
+        self._known.update(committed)
+        store = None
+        if stage.stateful:
+            store = self._disk.open(f"{stage.name}/{task_id.number}")
+            changelog = Partition(self._plan.changelog_of(stage), task_id.number)
+            await restore(store, self._log, changelog)
+        failures = Failures()
+        task = self._assembly.task(
+            stage, task_id.number, store, on_bad=failures.bad_record, on_failure=failures.failed
+        )
+        failures.attach(task)
+        self._tasks[task_id] = task
+        self._set_positions(task, committed)
+
+    async def _was_elsewhere(self, task: Task) -> bool:
+        """Whether another worker has committed for the task: the group may have changed twice before this worker was told."""
+        committed = await self._source.committed(list(task.readers))
+        return any(committed.get(partition) != self._known.get(partition) for partition in task.readers)
+
+    async def _rewind(self, task: Task) -> None:
+        self._set_positions(task, await self._source.committed(list(task.readers)))
+
+    def _set_positions(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
+        for partition, reader in task.readers.items():
+            if partition in committed:
+                self._check_partitions(partition, committed[partition])
+                reader.restore(committed[partition])
+            else:
+                reader.reset()
+            self._source.seek(partition, reader.position)
+
+    def _check_partitions(self, partition: Partition, committed: Committed) -> None:
+        before = msgspec.json.decode(committed.metadata).get("partitions")
+        now = self._topology.partitions[partition.topic]
+        if before != now:
+            msg = (
+                f"topic {partition.topic!r} had {before} partitions when app {self._plan.app!r} last ran and has {now} now: "
+                "keyed state would no longer be where its keys are. Run under another App name, or: streamproc reset"
+            )
+            raise PlanChanged(msg)
+
+    def _drop_tasks(self) -> None:
+        for task in self._tasks.values():
+            task.close()
+        self._tasks.clear()
+        self._owners.clear()
+
+
+def _cut(chunk: Chunk, end: int) -> Chunk:
+    """The records of a chunk below an offset."""
+    if chunk.next_offset <= end:
+        return chunk
+    count = sum(offset < end for offset in chunk.offsets)
+    return Chunk(chunk.partition, chunk.offsets[:count], end, chunk.columns.cut(0, count))

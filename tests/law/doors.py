@@ -1,0 +1,170 @@
+"""The world's doors, each call of which may be a worker's last: proxies that raise Crash before or after the real call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from streamproc.log import Chunk, Columns, Committed, Event, Partition, TaskInput, Topic
+from streamproc.memory_log import MemoryLog
+from streamproc.state.memory import MemoryDisk
+from streamproc.state.store import Store
+
+
+class Crash(BaseException):
+    """The process of a worker ends here."""
+
+
+class Doors:
+    """Counts a worker's calls. `crash_at` numbers moments: 2 * call before it, 2 * call + 1 behind it."""
+
+    def __init__(self, *, crash_at: int | None = None) -> None:
+        self.crash_at = crash_at
+        self.calls: list[str] = []
+        self.dead = False
+
+    def moment(self, name: str) -> None:
+        """Before a call."""
+        self.calls.append(name)
+        self._pass(2 * (len(self.calls) - 1))
+
+    def passed(self) -> None:
+        """Behind a call."""
+        self._pass(2 * (len(self.calls) - 1) + 1)
+
+    def _pass(self, moment: int) -> None:
+        if self.dead or moment == self.crash_at:
+            self.dead = True
+            raise Crash
+
+    def call(self, name: str, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A call that does not wait."""
+        self.moment(name)
+        result = f(*args, **options)
+        self.passed()
+        return result
+
+    async def wait(self, name: str, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A call that may."""
+        self.moment(name)
+        result = await f(*args, **options)
+        self.passed()
+        return result
+
+
+class DoorLog:
+    """A worker's view of a log."""
+
+    def __init__(self, log: MemoryLog, doors: Doors) -> None:
+        self.log = log
+        self.doors = doors
+
+    async def topics(self) -> Mapping[str, Topic]:
+        return await self.doors.wait("log.topics", self.log.topics)  # type: ignore[no-any-return]
+
+    async def create(self, name: str, *, partitions: int, config: Mapping[str, str]) -> None:
+        await self.doors.wait("log.create", self.log.create, name, partitions=partitions, config=config)
+
+    async def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
+        return await self.doors.wait("log.read", self.log.read, partition, offset, limit)  # type: ignore[no-any-return]
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self.doors.wait("log.ends", self.log.ends, partitions)  # type: ignore[no-any-return]
+
+    async def source(self, group: str, member: str, tasks: Sequence[TaskInput]) -> DoorSource:
+        return DoorSource(await self.doors.wait("log.source", self.log.source, group, member, tasks), self.doors)
+
+    async def sink(self, source: Any, member: str) -> DoorSink:
+        real = source.source if isinstance(source, DoorSource) else source
+        return DoorSink(await self.doors.wait("log.sink", self.log.sink, real, member), self.doors)
+
+    async def purge(self, before: Mapping[Partition, int]) -> None:
+        await self.doors.wait("log.purge", self.log.purge, before)
+
+    async def close(self) -> None:
+        """The log is not this worker's alone."""
+
+
+class DoorSource:
+    def __init__(self, source: Any, doors: Doors) -> None:
+        self.source = source
+        self.doors = doors
+
+    async def poll(self, partitions: Sequence[Partition], timeout_ms: int) -> list[Event]:
+        return await self.doors.wait("source.poll", self.source.poll, partitions, timeout_ms)  # type: ignore[no-any-return]
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self.doors.call("source.seek", self.source.seek, partition, offset)
+
+    async def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed]:
+        return await self.doors.wait("source.committed", self.source.committed, partitions)  # type: ignore[no-any-return]
+
+    async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self.doors.wait("source.end_offsets", self.source.end_offsets, partitions)  # type: ignore[no-any-return]
+
+    async def release(self) -> None:
+        await self.doors.wait("source.release", self.source.release)
+
+    async def leave(self) -> None:
+        await self.doors.wait("source.leave", self.source.leave)
+
+
+class DoorSink:
+    def __init__(self, sink: Any, doors: Doors) -> None:
+        self.sink = sink
+        self.doors = doors
+
+    def send(self, partition: Partition, columns: Columns) -> None:
+        self.doors.call("sink.send", self.sink.send, partition, columns)
+
+    async def commit(self, offsets: Mapping[Partition, Committed]) -> Mapping[Partition, int]:
+        return await self.doors.wait("sink.commit", self.sink.commit, offsets)  # type: ignore[no-any-return]
+
+    async def abort(self) -> None:
+        await self.doors.wait("sink.abort", self.sink.abort)
+
+    async def close(self) -> None:
+        await self.doors.wait("sink.close", self.sink.close)
+
+
+class DoorDisk:
+    """A worker's view of a disk."""
+
+    def __init__(self, disk: MemoryDisk, doors: Doors) -> None:
+        self.disk = disk
+        self.doors = doors
+
+    def open(self, name: str) -> DoorStore:
+        return DoorStore(self.doors.call("disk.open", self.disk.open, name), self.doors)
+
+    def wipe(self, name: str) -> None:
+        self.doors.call("disk.wipe", self.disk.wipe, name)
+
+
+class DoorStore:
+    def __init__(self, store: Store, doors: Doors) -> None:
+        self.store = store
+        self.doors = doors
+
+    @property
+    def position(self) -> int | None:
+        return self.store.position
+
+    @property
+    def size_bytes(self) -> int:
+        return self.store.size_bytes
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.doors.call("store.get", self.store.get, key)  # type: ignore[no-any-return]
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.doors.call("store.scan", lambda: list(self.store.scan(start, end))))
+
+    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+        self.doors.call("store.write", self.store.write, changes, position)
+
+    def clear(self) -> None:
+        self.doors.call("store.clear", self.store.clear)
+
+    def close(self) -> None:
+        self.doors.call("store.close", self.store.close)
