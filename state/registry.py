@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, Flag
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import msgspec
@@ -122,8 +124,13 @@ class Registry:
 
 
 def name_of(cls: type) -> str:
-    """The qualified name by which bytes refer to a class."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The qualified name by which bytes refer to a class: the same in `python app.py` as where `app` is imported."""
+    module = cls.__module__
+    if module == "__main__":
+        main = sys.modules[module]
+        spec = getattr(main, "__spec__", None)
+        module = spec.name if spec is not None else Path(getattr(main, "__file__", None) or module).stem
+    return f"{module}:{cls.__qualname__}"
 
 
 def hints_of(cls: type) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _Overlay: TypeAlias = dict[bytes, dict[bytes, bytes | None]]
 
 OBJECT_OVERHEAD_BYTES = 200
 """What a cached row costs beside its decoded value: two dict entries and a key object (estimate)."""
+GROUP_OVERHEAD_BYTES = 500
+"""What a cached group costs, an empty one too (estimate)."""
 DECODED_TO_ENCODED = 4
 """How much larger a decoded value is than its encoded bytes (estimate)."""
 
@@ -187,7 +189,8 @@ class Table(Generic[A]):
     def cached_bytes(self) -> int:
         """What the cache takes up (estimate)."""
         value_bytes = DECODED_TO_ENCODED * self._encoded_bytes // self._encoded_rows
-        return sum(len(group.rows) for group in self._groups.values()) * (value_bytes + OBJECT_OVERHEAD_BYTES)
+        rows = sum(len(group.rows) for group in self._groups.values())
+        return rows * (value_bytes + OBJECT_OVERHEAD_BYTES) + len(self._groups) * GROUP_OVERHEAD_BYTES
 
     # ---------------------------------------------------------------------------------------- inside
 

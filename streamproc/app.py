@@ -255,7 +255,11 @@ class App:
 
     def _draw(self, graph: Graph, f: Callable[..., Any], sources: Sequence[Topic[Any, Any]], to: To) -> None:
         streams = [self._source(graph, f.__name__, topic) for topic in sources]
-        result = f(*streams)
+        try:
+            result = f(*streams)
+        except (TypeError, ValueError) as error:
+            msg = f"stream {f.__name__!r}: {error}"
+            raise DefinitionError(msg) from error
         targets = to if isinstance(to, tuple) else (to,)
         results = result if isinstance(result, tuple) else (result,)
         if to is None:

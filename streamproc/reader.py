@@ -185,8 +185,9 @@ class InternalReader:
         return [list(mark) for mark in self._edges.values()]
 
     def set_vector(self, vector: Sequence[Sequence[Any]], *, was_idle: bool) -> None:
-        """Go on from a stored vector."""
+        """Go on from a stored vector, whatever was read since; an empty one is that of a task that has committed nothing."""
         self.was_idle = was_idle
+        self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in self._edges}
         for mark in (Mark(*row) for row in vector):
             self._take(mark)
 

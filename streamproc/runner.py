@@ -95,7 +95,7 @@ class Stop(AbstractContextManager["Stop"]):
         if self.requested:
             raise SystemExit(128 + number)
         self.requested = True
-        logger.info("%s: committing what was read, then leaving; once more stops at once", signal.Signals(number).name)
+        logger.warning("%s: committing what was read; once more stops at once", signal.Signals(number).name)
 
 
 class Run:

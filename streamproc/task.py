@@ -201,9 +201,8 @@ class Task:
             step.out = operator.passes_on()
         for reader in self.readers.values():
             if isinstance(reader, InternalReader) and self._facts is not None:
-                stored_vector = self._facts.get(f"vector {reader.partition.topic}")
-                if stored_vector is not None:
-                    reader.set_vector(stored_vector["marks"], was_idle=stored_vector["was_idle"])
+                vector = self._facts.get(f"vector {reader.partition.topic}") or {"marks": [], "was_idle": False}
+                reader.set_vector(vector["marks"], was_idle=vector["was_idle"])
 
     def _remember(self) -> None:
         """Put what the engine keeps beside the operators' tables into the epoch."""
@@ -355,8 +354,10 @@ class Task:
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
             watermark = min(self._port_watermark(outs, port) for port, _ in step.parents)
             step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = FOREVER if ended else watermark if operator.watermark < watermark < FOREVER else None
-            if inputs or closes is not None:
+            closes = [watermark] if operator.watermark < watermark < FOREVER else []
+            if ended:
+                closes.append(FOREVER)
+            if inputs or closes:
                 given, late = run(step, inputs, closes)
                 if len(given):
                     rows[Port(step.node.id)] = given
@@ -379,7 +380,7 @@ class Task:
             return FOREVER if step.out == FOREVER else step.operator.watermark
         return step.out
 
-    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
         operator, given, late = step.operator, [], []
         for batch, side in inputs:
             if step.node.checks_key and None in batch.keys:
@@ -388,20 +389,22 @@ class Task:
             if operator.late is not None:
                 late.append(operator.late)
                 operator.late = None
-        if closes is not None:
-            given.append(operator.close(closes))
+        for watermark in closes:
+            given.append(operator.close(watermark))
+            if watermark < FOREVER:
+                operator.watermark = watermark
         for sent in operator.take_sent():
             self.writers.of(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
         return concat(given), concat(late)
 
-    def _run_carefully(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+    def _run_carefully(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
         """Row by row; a row or a closing unit that fails is undone and left to the error policy."""
         given, late = [], []
         for batch, side in inputs:
             for i in range(len(batch)):
                 row = batch.select([i])
                 try:
-                    one, one_late = self._attempt(step, [(row, side)], None)
+                    one, one_late = self._attempt(step, [(row, side)], ())
                 except StoreError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the record's error
@@ -409,11 +412,10 @@ class Task:
                     continue
                 given.append(one)
                 late.append(one_late)
-        if closes is not None:
-            given.append(self._attempt(step, [], closes)[0])
+        given += [self._attempt(step, [], [watermark])[0] for watermark in closes]
         return concat(given), concat(late)
 
-    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
+    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
         """Run a step, again without each closing unit that fails and is skipped; what a failure had changed is undone."""
         operator = step.operator
         while True:

@@ -24,6 +24,7 @@ from streamproc.failures import Failures
 from streamproc.idle import IdleWatch
 from streamproc.internal_topic import Mark, mark_columns
 from streamproc.log import Assigned, Chunk, Columns, Committed, Fenced, Log, LogError, Partition, Replaced, Revoked, Source, TaskInput
+from streamproc.operators.batch import NEVER
 from streamproc.pacing import readable
 from streamproc.plan import Plan, Stage, TaskId, Topology
 from streamproc.reader import InternalReader, SourceReader
@@ -41,11 +42,13 @@ logger = logging.getLogger("streamproc")
 class EndOfInput(msgspec.Struct, frozen=True):
     """Where a run until the end stops: one snapshot of the sources' end offsets, for the whole group.
 
-    run  tells this snapshot from others, so that an end of an earlier run is not taken for one of this
+    run       tells this snapshot from others, so that an end of an earlier run is not taken for one of this
+    until_ms  the sources' clocks go on to this instant before they end (timers of tests)
     """
 
     offsets: Mapping[Partition, int]
     run: int
+    until_ms: int = NEVER
 
 
 class Worker:
@@ -220,6 +223,9 @@ class Worker:
             for task in self._tasks.values():
                 if task.ended_run != run and self._input_ended(task):
                     moved = True
+                    for reader in task.readers.values():
+                        if isinstance(reader, SourceReader):
+                            reader.clock = max(reader.clock, self._end.until_ms)
                     if not await self._guarded(task, lambda task=task: task.finish(run), None):  # type: ignore[misc]
                         break
         return moved

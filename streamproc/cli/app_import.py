@@ -18,7 +18,7 @@ from streamproc.errors import AppImportError, StreamprocError
 def load_app(target: str) -> App:
     """The app of MODULE:APP or FILE.py:APP; where it is the only one, of MODULE or FILE.py. Its plan is made.
 
-    The current directory comes first on the path of modules. Raises AppImportError, and DefinitionError for a wrong app.
+    The current directory comes first on the path of modules. Raises AppImportError; DefinitionError for a wrong app.
     """
     place, _, name = target.partition(":")
     folder = str(Path.cwd())

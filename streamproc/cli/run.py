@@ -57,18 +57,19 @@ def run_and_tell(app: App, *, until_end: bool, flags: dict[str, Any]) -> None:
     with Stop() as stop:
         app.plan  # noqa: B018 - a wrong app is told before anything is opened
         settings = app.settings(flags, dict(os.environ))
-        if sys.stderr.isatty():
-            progress = _run_live(app, settings, stop, until_end=until_end)
-        else:
-            progress = _run_plainly(app, settings, stop, until_end=until_end)
-        click.echo(f"{app.name}: {'read to the end' if not stop.requested else 'stopped'}: {progress}", err=True)
+        live = sys.stderr.isatty()
+        progress = (_run_live if live else _run_plainly)(app, settings, stop, until_end=until_end)
+        ended = "stopped" if stop.requested else "read to the end"
+        click.echo(f"{app.name}: {ended}" + ("" if live else f": {progress}"), err=True)
 
 
 def _run_live(app: App, settings: Settings, stop: Stop, *, until_end: bool) -> Progress:
     from streamproc.cli.live import Live  # noqa: PLC0415 - rich takes 0.1 s to load, which a service need not
 
     with Live(app.name, settings.broker) as live, log_lines("WARNING", dated=False):
-        return asyncio.run(_run(app, settings, stop, until_end=until_end, watch=live.watch))
+        progress = asyncio.run(_run(app, settings, stop, until_end=until_end, watch=live.watch))
+        live.show(progress)
+        return progress
 
 
 def _run_plainly(app: App, settings: Settings, stop: Stop, *, until_end: bool) -> Progress:

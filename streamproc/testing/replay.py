@@ -6,6 +6,8 @@ import random
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from streamproc.app import App
 from streamproc.clock import ManualClock
 from streamproc.errors import DefinitionError
@@ -99,12 +101,14 @@ def replay(
     batch_size: int = 10_000,
     workers: int = 1,
     seed: int | None = None,
+    until: Instant | None = None,
 ) -> Output:
     """Run the app on the records of each source topic, then end the input as `run --until-end` does.
 
     The plan, serdes, tasks and epochs are the real ones; the log and the stores are in memory. Inputs are values or `Record`s.
     batch_size, partitions and workers change no final result (design: one answer); `seed` shuffles the arrival within each
-    topic's grace, draws batch sizes up to batch_size, and the pace of each partition.
+    topic's grace, draws batch sizes up to batch_size, and the pace of each partition. Time goes on to `until` before the
+    input ends, so that timers up to it fire.
     A record that fails under the policy "fail" raises RecordError.
     """
     rng = random.Random(seed)  # noqa: S311 - a schedule, not a secret
@@ -121,6 +125,8 @@ def replay(
         run_now(_fill(log, topic, _arrival(topic, given, rng if seed is not None else None), partitions))
     launch = run_now(prepare(app, log))
     end = run_now(end_of_input(launch, log))
+    if until is not None:
+        end = msgspec.structs.replace(end, until_ms=instant_ms(until))
     members = [_worker(app, launch, log, disk, end, f"worker-{n}") for n in range(workers)]
     run_now(_run(members))
     return Output(app, launch, log, disk, members)

@@ -49,6 +49,7 @@ def test_what_passes_is_what_the_words_say_under_any_schedule(
 @given(inputs(partitions=1, values=2), WITHIN, GRACES, st.integers(0, 20))
 def test_the_end_forgets_nothing(rows: list[Row], within: int, grace: int, ended_at: int) -> None:
     """It closes nothing here: a later run goes on as if there had been no end."""
+    ended_at %= len(rows) + 1
     driver = Driver(Deduplicate(within_ms=within, grace_ms=grace))
     for some in (rows[:ended_at], rows[ended_at:]):
         for row in some:
@@ -119,6 +120,16 @@ def test_state_is_what_may_still_meet_a_record() -> None:
     for watermark, rows in ((7, 1), (8, 0)):
         driver.close(watermark)
         assert len(driver.context.table().whole()) == rows
+
+
+def test_forgetting_the_first_keeps_the_others() -> None:
+    """0 can meet no record any more at W = 15; 6, of the same row, still meets one within the grace."""
+    driver = Driver(Deduplicate(within_ms=5, grace_ms=9))
+    driver.process(partition([("a", 1, 0), ("a", 1, 6)]))
+    driver.close(15)
+    assert list(driver.context.table().whole().values()) == [[6]]
+    driver.process([Row("a", 1, 7, 15, (0, 0, 2))])
+    assert [row.timestamp for row in driver.outcome.rows] == [0, 6]
 
 
 def test_a_record_that_is_not_late_behind_the_watermark_is_an_alarm() -> None:

@@ -60,6 +60,7 @@ def test_sessions_are_what_the_words_say_under_any_schedule(
 @given(inputs(partitions=1), GAPS, GRACES, st.integers(0, 20))
 def test_what_the_end_closed_stays_closed(rows: list[Row], gap: int, grace: int, ended_at: int) -> None:
     """A later run's record at or before the last that was taken is late; the others make sessions of their own."""
+    ended_at %= len(rows) + 1
     driver = Driver(Session(gap, Bag(), grace_ms=grace))
     before, after = rows[:ended_at], rows[ended_at:]
     if before:
@@ -79,6 +80,19 @@ def test_what_the_end_closed_stays_closed(rows: list[Row], gap: int, grace: int,
     second = by_definition([row for row in after if row not in ended], gap, Bag(), grace)
     assert driver.outcome.rows == first.rows + second.rows
     assert {row.origin for row in driver.outcome.late} == {row.origin for row in first.late + ended + second.late}
+
+
+def test_a_record_at_the_last_closed_instant_is_late_after_the_end() -> None:
+    """The end of a run closed the session up to 10: a later run's record at 10 is late, one at 11 begins another."""
+    driver = Driver(Session(5, Bag(), grace_ms=3))
+    rows = partition([("a", 1, 10), ("a", 2, 10), ("a", 3, 9), ("a", 4, 11)])
+    driver.process(rows[:1])
+    driver.end()
+    driver.restart()
+    driver.process(rows[1:])
+    driver.end()
+    assert driver.outcome.values() == [WindowResult("a", 10, 10, [1]), WindowResult("a", 11, 11, [4])]
+    assert [row.value for row in driver.outcome.late] == [2, 3]
 
 
 def test_the_gap_is_inclusive() -> None:

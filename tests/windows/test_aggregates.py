@@ -167,7 +167,8 @@ def test_remove_inverts_merge(name: str, kept: list[Row], gone: list[Row]) -> No
     aggregate.remove_rows(totals, part)
     assert results(aggregate, totals) == results(aggregate, alone)
     for key, accumulator in part.items():
-        left = aggregate.remove(aggregate.merge([accumulator, *(alone[key],) * (key in alone)]), accumulator)
+        both = [accumulator, alone[key]] if key in alone else [accumulator]
+        left = aggregate.remove(aggregate.merge(both), accumulator)
         assert (left is not None) == (key in alone)
         assert left is None or shown(aggregate.result(left)) == results(aggregate, alone)[key]
 

@@ -1,0 +1,560 @@
+"""Bugs to plant in the real engine, by name: each is one rule of the law, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, count
+from operator import itemgetter
+from typing import Any
+
+from pytest import MonkeyPatch
+
+from streamproc import worker as worker_module
+from streamproc.assembly import Assembly
+from streamproc.in_process import InProcessSource
+from streamproc.internal_topic import Mark
+from streamproc.log import Chunk, Columns, Committed, Partition
+from streamproc.operators import final_rows as final_rows_module
+from streamproc.operators import lateness
+from streamproc.operators import window as window_module
+from streamproc.operators.batch import FOREVER, NEVER, Batch
+from streamproc.operators.deduplicate import Deduplicate
+from streamproc.operators.flat_map import FlatMap
+from streamproc.operators.in_order import InOrder
+from streamproc.operators.merge import Merge
+from streamproc.operators.operator import Operator
+from streamproc.operators.process import Process
+from streamproc.operators.session import Session
+from streamproc.operators.timers import Timers
+from streamproc.operators.top import Top
+from streamproc.operators.window import Window
+from streamproc.operators.with_timestamp import WithTimestamp
+from streamproc.plan import Plan
+from streamproc.reader import InternalReader, SourceReader
+from streamproc.state.table import Table
+from streamproc.task import Feed, Sealed, Task
+from streamproc.windows import ordered
+from streamproc.windows.folds import Fold
+from streamproc.windows.ordered import Last
+from streamproc.windows.sums import Mean, Sum
+from streamproc.worker import Worker
+
+Plant = Callable[[MonkeyPatch], None]
+BUGS: dict[str, Plant] = {}
+
+
+def bug(name: str) -> Callable[[Plant], Plant]:
+    """The decorated function plants the bug of this name."""
+
+    def register(plant: Plant) -> Plant:
+        BUGS[name] = plant
+        return plant
+
+    return register
+
+
+# ------------------------------------------------------------------------------------ A1, A13: order
+
+
+@bug("last by arrival")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(Last, "add", lambda self, accumulator, item: item)
+    patch.setattr(Last, "merge", lambda self, parts: next((part for part in reversed([*parts]) if part), ()))
+
+
+@bug("ties by arrival")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(ordered, "_in_order", itemgetter(0))
+
+
+@bug("in_order's ties by arrival")
+def _(patch: MonkeyPatch) -> None:
+    arrivals, real = count(), InOrder._hold
+
+    def hold(self: InOrder, batch: Batch) -> None:
+        arrived = Batch(batch.keys, batch.values, batch.timestamps, None, [(next(arrivals),) for _ in batch.keys])
+        real(self, arrived)
+
+    patch.setattr(InOrder, "_hold", hold)
+
+
+@bug("float +=")
+def _(patch: MonkeyPatch) -> None:
+    def merged(self: Any, parts: Iterable[Any]) -> list[Any]:
+        total, number = 0, 0
+        for part in parts:
+            number, total = number + part[0], total + part[1]
+        return [number, total]
+
+    for cls, result in ((Sum, lambda self, a: a[1]), (Mean, lambda self, a: a[1] / a[0])):
+        patch.setattr(cls, "initial", lambda self: [0, 0])
+        patch.setattr(cls, "add", lambda self, a, x: [a[0] + 1, a[1] + x])
+        patch.setattr(cls, "add_rows", lambda self, rows, keys, items: _add_rows(rows, keys, items))
+        patch.setattr(cls, "merge", merged)
+        patch.setattr(cls, "merge_rows", lambda self, rows, part: _merge_rows(rows, part, 1))
+        patch.setattr(cls, "remove_rows", lambda self, rows, part: _merge_rows(rows, part, -1))
+        patch.setattr(cls, "result", result)
+
+
+def _add_rows(rows: dict[Any, Any], keys: Sequence[Any], items: Sequence[Any]) -> None:
+    for key, item in zip(keys, items, strict=True):
+        number, total = rows.get(key, (0, 0))
+        rows[key] = [number + 1, total + item]
+
+
+def _merge_rows(rows: dict[Any, Any], part: Mapping[Any, Any], sign: int) -> None:
+    for key, (number, total) in part.items():
+        before = rows.get(key, (0, 0))
+        rows[key] = [before[0] + sign * number, before[1] + sign * total]
+        if not rows[key][0]:
+            del rows[key]
+
+
+@bug("fold by arrival")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(Fold, "result", lambda self, held: [*accumulate((v for *_, v in held), self._fold, initial=self._initial())][-1])
+
+
+@bug("one number for all values of a flat_map")
+def _(patch: MonkeyPatch) -> None:
+    real = FlatMap.process
+
+    def process(self: FlatMap, batch: Batch, side: int = 0) -> Batch:
+        made = real(self, batch, side)
+        if made.origins is not None:
+            made.origins = [(*origin[:-1], 0) for origin in made.origins]
+        return made
+
+    patch.setattr(FlatMap, "process", process)
+
+
+@bug("the branch is not in the origin")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(Merge, "process", lambda self, batch, side=0: batch)
+
+
+@bug("the origin of a derived row is without its task")
+def _(patch: MonkeyPatch) -> None:
+    for cls in (Window, Session):
+        _wrap_close(patch, cls, lambda origin: origin[:-1])
+
+
+@bug("rows of windows have no origin")
+def _(patch: MonkeyPatch) -> None:
+    for cls in (Window, Session):
+        _wrap_close(patch, cls, lambda _: (0,))
+
+
+def _wrap_close(patch: MonkeyPatch, cls: type[Any], changed: Callable[[Any], Any]) -> None:
+    real = cls.close
+
+    def close(self: Any, watermark: int) -> Batch:
+        batch: Batch = real(self, watermark)
+        if batch.origins is not None:
+            batch.origins = [changed(origin) for origin in batch.origins]
+        return batch
+
+    patch.setattr(cls, "close", close)
+
+
+@bug("unsorted emission")
+def _(patch: MonkeyPatch) -> None:
+    """Windows in order of arrival of their keys, sessions too."""
+    patch.setattr(window_module, "sorted_by_bytes", list)
+    patch.setattr(final_rows_module, "sorted", lambda rows, key: list(rows), raising=False)
+
+
+@bug("heap insertion order in top")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(
+        Top, "_largest", lambda self, found: sorted(found, key=itemgetter(0), reverse=True)[: self.n]
+    )
+
+
+# ------------------------------------------------------------------------------------ A2 - A4, A10: lateness and hold-back
+
+
+@bug("the clock is what reaches the operator")
+def _(patch: MonkeyPatch) -> None:
+    """A2: a running maximum in the window, behind a filter."""
+    real = Window.process
+
+    def process(self: Window, batch: Batch, side: int = 0) -> Batch:
+        own = [*accumulate(batch.timestamps, max, initial=getattr(self, "_own", NEVER))][1:]
+        self._own = own[-1]  # type: ignore[attr-defined]
+        return real(self, Batch(batch.keys, batch.values, batch.timestamps, own, batch.origins), side)
+
+    patch.setattr(Window, "process", process)
+
+
+@bug("lateness by the batch")
+def _(patch: MonkeyPatch) -> None:
+    """Every record of a batch is judged by the largest timestamp in it."""
+
+    def clocks(self: SourceReader, timestamps: Sequence[int]) -> Any:
+        self.clock = max(self.clock, *timestamps)
+        return [self.clock] * len(timestamps)
+
+    patch.setattr(SourceReader, "_clocks", clocks)
+
+
+@bug("lateness by the watermark of the operator")
+def _(patch: MonkeyPatch) -> None:
+    real_on_time, real_process = lateness.on_time, Window.process
+
+    def by_watermark(operator: Operator, batch: Batch) -> Batch:
+        clocks = [operator.watermark] * len(batch)
+        return Batch(batch.keys, batch.values, batch.timestamps, clocks, batch.origins, batch.headers)
+
+    def on_time(operator: Operator, batch: Batch, side: int = 0) -> Batch:
+        return real_on_time(operator, by_watermark(operator, batch), side)
+
+    for module in ("session", "in_order", "deduplicate", "top"):
+        patch.setattr(f"streamproc.operators.{module}.on_time", on_time)
+    patch.setattr(Window, "process", lambda self, batch, side=0: real_process(self, by_watermark(self, batch), side))
+
+
+@bug("shared slices for partly late records")
+def _(patch: MonkeyPatch) -> None:
+    def add_partly(self: Window, start: int, takes: int, key: Any, item: Any) -> None:
+        self._add_to_slice(start, window_module.identities([key]), [item])
+
+    patch.setattr(Window, "_add_partly", add_partly)
+
+
+@bug("a session is late by its merged end")
+def _(patch: MonkeyPatch) -> None:
+    real = Session.process
+
+    def process(self: Session, batch: Batch, side: int = 0) -> Batch:
+        grace, batch_clocks = self.graces, batch.clocks
+        if batch_clocks is not None:
+            keys = window_module.identities(batch.keys)
+            rows = self._table.rows(keys)
+            clocks: list[int | None] = []
+            for key, ts, clock in zip(keys, batch.timestamps, batch_clocks, strict=True):
+                met = [s for s in (rows.get(key) or (0, []))[1] if s[0] - self.gap_ms <= ts <= s[1] + self.gap_ms]
+                end = max([ts, *(s[1] for s in met)]) + self.gap_ms
+                clocks.append(clock if clock is not None and end + grace[0] < clock else None)
+            batch = Batch(batch.keys, batch.values, batch.timestamps, clocks, batch.origins)
+        return real(self, batch, side)
+
+    patch.setattr(Session, "process", process)
+
+
+def _hold(cls: type[Any], hold: Callable[[Any], int]) -> Plant:
+    def plant(patch: MonkeyPatch) -> None:
+        def passes_on(self: Any) -> int:
+            held: int = self.watermark - hold(self) if NEVER < self.watermark < FOREVER else self.watermark
+            return held
+
+        patch.setattr(cls, "passes_on", passes_on)
+
+    return plant
+
+
+BUGS["a session holds back its grace alone"] = _hold(Session, lambda self: self.graces[0])
+BUGS["a window holds nothing back"] = _hold(Window, lambda self: 0)
+BUGS["in_order holds nothing back"] = _hold(InOrder, lambda self: 0)
+BUGS["deduplicate holds nothing back"] = _hold(Deduplicate, lambda self: 0)
+
+
+@bug("a session closes at end + gap + grace, not behind it")
+def _(patch: MonkeyPatch) -> None:
+    real = Session.close
+    patch.setattr(Session, "close", lambda self, watermark: real(self, watermark + 1 if watermark < FOREVER else watermark))
+
+
+@bug("the floor of the next re-key alone")
+def _(patch: MonkeyPatch) -> None:
+    """The clock of a record is left out where the graces of this stage need none."""
+    real = Plan._floor
+
+    def floor(self: Plan, port: Any) -> int:
+        children, self._children = self._children, {
+            p: [(child, side) for child, side in below if isinstance(child.kind, Operator)]
+            for p, below in self._children.items()
+        }
+        try:
+            return real(self, port)
+        finally:
+            self._children = children
+
+    patch.setattr(Plan, "_floor", floor)
+
+
+@bug("with_timestamp keeps the clock of the old timestamps")
+def _(patch: MonkeyPatch) -> None:
+    def process(self: WithTimestamp, batch: Batch, side: int = 0) -> Batch:
+        timestamps = list(map(self.f, batch.values))
+        return Batch(batch.keys, batch.values, timestamps, batch.clocks, batch.origins, batch.headers)
+
+    patch.setattr(WithTimestamp, "process", process)
+    patch.setattr(WithTimestamp, "passes_on", Operator.passes_on)
+
+
+@bug("timers at the watermark alone")
+def _(patch: MonkeyPatch) -> None:
+    real_pop, real_process = Timers.pop, Process.process
+
+    def process(self: Process, batch: Batch, side: int = 0) -> Batch:
+        with MonkeyPatch.context() as inside:
+            inside.setattr(Timers, "pop", lambda *_: None)
+            return real_process(self, batch, side)
+
+    del real_pop
+    patch.setattr(Process, "process", process)
+
+
+@bug("the past of a timer is the watermark's")
+def _(patch: MonkeyPatch) -> None:
+    real = Process.process
+
+    def process(self: Process, batch: Batch, side: int = 0) -> Batch:
+        clocks = [max(self.watermark, ts if c is None else c) for ts, c in zip(batch.timestamps, batch.clocks or [None] * len(batch), strict=True)]
+        return real(self, Batch(batch.keys, batch.values, batch.timestamps, clocks, batch.origins), side)
+
+    patch.setattr(Process, "process", process)
+
+
+@bug("sparse clocks before timers")
+def _(patch: MonkeyPatch) -> None:
+    real = Process.__init__
+
+    def init(self: Process, function: Any) -> None:
+        real(self, function)
+        self.dense_clock = False
+
+    patch.setattr(Process, "__init__", init)
+
+
+# ------------------------------------------------------------------------------------ A6, A12: watermarks between tasks
+
+
+def _largest_timestamp(*, chained_alone: bool) -> Plant:
+    def plant(patch: MonkeyPatch) -> None:
+        real_read, real_watermark = InternalReader.read, InternalReader.watermark
+
+        def guilty(self: InternalReader) -> bool:
+            return not chained_alone or "chain" in self.partition.topic
+
+        def read(self: InternalReader, chunk: Chunk) -> Batch:
+            before = self.clock
+            batch = real_read(self, chunk)
+            if len(batch) and guilty(self):
+                batch.clocks = [*accumulate(batch.timestamps, max, initial=before)][1:]
+            return batch
+
+        patch.setattr(InternalReader, "read", read)
+        patch.setattr(InternalReader, "watermark", lambda self: self.clock if guilty(self) else real_watermark(self))
+
+    return plant
+
+
+BUGS["the clock behind a re-key is the largest timestamp seen"] = _largest_timestamp(chained_alone=False)
+BUGS["the second stream reads the user's topic"] = _largest_timestamp(chained_alone=True)
+
+
+@bug("marks by task number alone")
+def _(patch: MonkeyPatch) -> None:
+    real = InternalReader._take
+
+    def take(self: InternalReader, mark: Mark) -> None:
+        for stage, task in self._edges:
+            if task == mark.task:
+                real(self, mark._replace(stage=stage))
+
+    patch.setattr(InternalReader, "_take", take)
+
+
+@bug("the mark of one branch for all")
+def _(patch: MonkeyPatch) -> None:
+    real = Assembly._feed
+
+    def feed(self: Assembly, stage: Any, node: Any) -> Feed:
+        found = real(self, stage, node)
+        return Feed(found.topic, found.partitions, found.ports[-1:])
+
+    patch.setattr(Assembly, "_feed", feed)
+
+
+@bug("a mark is written before the rows it speaks of")
+def _(patch: MonkeyPatch) -> None:
+    real = Worker._send
+
+    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
+        rows = {task: epoch.outputs for task, epoch in sealed.items()}
+        for epoch in sealed.values():
+            epoch.outputs = {}
+        real(self, sealed)
+        for task, epoch in sealed.items():
+            epoch.outputs = rows[task]
+            for partition, columns in rows[task].items():
+                self._sink.send(partition, columns)
+
+    patch.setattr(Worker, "_send", send)
+
+
+# ------------------------------------------------------------------------------------ A5, B: epochs, state, restarts
+
+
+@bug("a failing batch is run again without rollback")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(Table, "abort", Table.savepoint)
+
+
+@bug("an abort keeps the vector of marks")
+def _(patch: MonkeyPatch) -> None:
+    def set_vector(self: InternalReader, vector: Sequence[Any], *, was_idle: bool) -> None:
+        for row in vector:
+            self._take(Mark(*row))
+
+    patch.setattr(InternalReader, "set_vector", set_vector)
+
+
+@bug("the clock is not stored with the offset")
+def _(patch: MonkeyPatch) -> None:
+    real = SourceReader.restore
+
+    def restore(self: SourceReader, committed: Committed) -> None:
+        real(self, committed)
+        self.clock = NEVER
+
+    patch.setattr(SourceReader, "restore", restore)
+
+
+@bug("closed up to where is not stored")
+def _(patch: MonkeyPatch) -> None:
+    """B6: after the loss of a disk closed windows open again."""
+    _forget_facts(patch, "operators")
+
+
+@bug("the vector of marks is not stored")
+def _(patch: MonkeyPatch) -> None:
+    """B6: after a restart an upstream that has nothing new to say is not heard."""
+    _forget_facts(patch, "vector ")
+
+
+def _forget_facts(patch: MonkeyPatch, beginning: str) -> None:
+    real = Table.put
+
+    def put(self: Table[Any], inner: Any, value: Any, outer: Any = None) -> None:
+        if not (self.name == "\x01task" and str(inner).startswith(beginning)):
+            real(self, inner, value, outer)
+
+    patch.setattr(Table, "put", put)
+
+
+@bug("one dirty set for two epochs")
+def _(patch: MonkeyPatch) -> None:
+    """B5: settling an epoch writes what was changed since it was sealed."""
+    real = Task.settle
+
+    def settle(self: Task, sealed: Sealed, changelog_position: int | None, cache_bytes: int) -> None:
+        for table in self._tables():
+            table.savepoint()
+            for prefix, changes in table._pending.items():
+                sealed.changes.update({prefix + key: data for key, data in changes.items()})
+        real(self, sealed, changelog_position, cache_bytes)
+
+    patch.setattr(Task, "settle", settle)
+
+
+@bug("no replay of the changelog")
+def _(patch: MonkeyPatch) -> None:
+    async def restore(store: Any, log: Any, changelog: Partition) -> int:
+        return 0
+
+    patch.setattr(worker_module, "restore", restore)
+
+
+@bug("disk before log")
+def _(patch: MonkeyPatch) -> None:
+    real = Worker._send
+
+    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
+        real(self, sealed)
+        for task_id, epoch in sealed.items():
+            task = self._tasks[task_id]
+            if task._store is not None and epoch.changes:
+                task._store.write(epoch.changes, task._store.position or 0)
+
+    patch.setattr(Worker, "_send", send)
+
+
+@bug("outputs outside the transaction")
+def _(patch: MonkeyPatch) -> None:
+    real = Worker._send
+
+    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
+        records = self._log.log._records  # type: ignore[attr-defined] # the world's door
+        for epoch in sealed.values():
+            outside = {p: columns for p, columns in epoch.outputs.items() if p.topic.startswith("out-")}
+            records.write({p: Columns(*_columns(c)) for p, c in outside.items()}, "", {})
+            epoch.outputs = {p: columns for p, columns in epoch.outputs.items() if p not in outside}
+        real(self, sealed)
+
+    patch.setattr(Worker, "_send", send)
+
+
+def _columns(columns: Columns) -> tuple[Any, ...]:
+    return columns.keys, columns.values, columns.timestamps, columns.headers
+
+
+@bug("no fencing")
+def _(patch: MonkeyPatch) -> None:
+    """A worker that was taken for dead may commit."""
+    patch.setattr(InProcessSource, "admit", lambda self, begun: None)
+
+
+@bug("a task is kept though another worker had it")
+def _(patch: MonkeyPatch) -> None:
+    async def was_elsewhere(self: Worker, task: Task) -> bool:
+        return False
+
+    patch.setattr(Worker, "_was_elsewhere", was_elsewhere)
+
+
+# ------------------------------------------------------------------------------------ B7: the end of the input
+
+
+@bug("the end is stored as an infinite watermark")
+def _(patch: MonkeyPatch) -> None:
+    real = Task._flow
+
+    def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
+        real(self, fresh, ended=ended)
+        if ended:
+            for step in self._steps:
+                step.operator.watermark = FOREVER - 1
+
+    patch.setattr(Task, "_flow", flow)
+
+
+@bug("the end forgets what it closed")
+def _(patch: MonkeyPatch) -> None:
+    real = Task._flow
+
+    def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
+        real(self, fresh, ended=ended)
+        for step in self._steps:
+            step.operator.ended_to = NEVER
+
+    patch.setattr(Task, "_flow", flow)
+
+
+@bug("an end of an earlier run counts")
+def _(patch: MonkeyPatch) -> None:
+    patch.setattr(InternalReader, "ended", lambda self, run: all(mark.flag == 2 for mark in self._edges.values()))
+
+
+@bug("the end fires timers beyond the watermark")
+def _(patch: MonkeyPatch) -> None:
+    real = Process.close
+
+    def close(self: Process, watermark: int) -> Batch:
+        if watermark == FOREVER:
+            self._fire_due(FOREVER)
+        return real(self, watermark)
+
+    patch.setattr(Process, "close", close)
