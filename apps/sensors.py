@@ -1,16 +1,13 @@
 """Sensors: the temperature at each mote in ten minutes, and an alarm when one is silent. Learn here: state and timers.
 
-    streamproc send readings motes.txt --lines
-    streamproc run streamproc.apps.sensors:app --until-end
-    streamproc tail temperatures     (or: alerts)
-
-A reading is a line of tokens: the time in ms, the mote, ..., the temperature, and light twice; commas are decimal. Out:
-
-    temperatures   {"key": 20, "start": ..., "end": ..., "mean": 22.096666666666668, "low": 22.06, "high": 22.16}
-    alerts         {"mote": 7, "status": "silent", "at": 1163455503101}, then "back" with the mote's next reading
+streamproc send readings motes.txt --lines
+streamproc run streamproc.apps.sensors:app --until-end
+streamproc tail temperatures  {"key": 1, "start": ..., "end": ..., "mean": 22.026666666666667, "low": 22.02, ...}
+streamproc tail alerts        {"mote": 20, "status": "silent", "at": 1163519826828}, then "back" when it is
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -19,7 +16,7 @@ from streamproc import App, Context, Stream, WindowResult, agg, process, tumblin
 
 
 class Reading(Struct):
-    """A line: the time in ms since the epoch, the temperature in degrees Celsius."""
+    """A line of tokens with decimal commas: time in ms, mote, ..., temperature in degrees Celsius, and light twice."""
 
     at: int
     mote: int
@@ -56,8 +53,9 @@ temperatures, alerts = app.topic("temperatures", key=int), app.topic("alerts", k
 @app.stream(readings, to=temperatures)
 def temperature(readings: Stream[bytes, Reading]) -> Stream[int, WindowResult[int, Temperature]]:
     """Mean, lowest and highest."""
-    by_mote, f = readings.key_by(lambda reading: reading.mote), lambda reading: reading.temperature
-    return by_mote.window(tumbling("10m")).aggregate(Temperature, mean=agg.mean(f), low=agg.min(f), high=agg.max(f))
+    by_mote = readings.key_by(lambda reading: reading.mote).window(tumbling("10m"))
+    degrees = attrgetter("temperature")
+    return by_mote.aggregate(Temperature, mean=agg.mean(degrees), low=agg.min(degrees), high=agg.max(degrees))
 
 
 @app.stream(readings, to=alerts)

@@ -7,7 +7,7 @@
 Tweets are CSV rows or JSON objects with "Date Created", an instant, and "Tweet", the text. Out comes a record for each
 window that has a hashtag, at the window's last millisecond:
 
-    {"start": 1668960300000, "end": 1668960600000, "top": [{"key": "worldcup2022", "value": 1544}, ...]}
+    {"start": 1668960180000, "end": 1668960480000, "top": [{"key": "worldcup2022", "value": 73}, ...]}
 
 A tweet counts in the thirty windows around it. One that comes more than five seconds late is left out of the windows
 that closed meanwhile, and of no others. Upper and lower case are one; a tag that a tweet has twice counts twice.

@@ -2,16 +2,13 @@
 
     streamproc send access access.log
     streamproc run streamproc.apps.web_stats:app --until-end
-    streamproc tail minutes          (or: pages, sessions, access-bad)
+    streamproc tail minutes     {"key": null, "start": ..., "end": ..., "hits": 74, "bytes": 5185322, "errors": 1}
+    streamproc tail pages       {"start": ..., "end": ..., "top": [{"key": "/favicon.ico", "value": 6}, ...]}
+    streamproc tail sessions    {"key": "50.16.19.13", "start": ..., "end": ..., "hits": 1, "bytes": 14872}
 
-Lines are in the Apache combined (or common) format. Out come
-
-    minutes    {"key": null, "start": ..., "end": ..., "hits": 92, "bytes": 13210934, "errors": 2}    status 400 and up
-    pages      {"start": ..., "end": ..., "top": [{"key": "/favicon.ico", "value": 12}, ...]}         each ten minutes
-    sessions   {"key": "83.149.9.216", "start": ..., "end": ..., "hits": 23, "bytes": 5291934}        to the last hit
-
-A session is an address's hits, each no more than half an hour after another. A line that is not of the format goes to
-`access-bad` as it came, with headers that say why. Lines may come a minute late: a log is written as requests end.
+Lines are in the Apache combined (or common) format. An error is a status of 400 and up; pages are of ten minutes.
+A session is an address's hits, each no more than half an hour after another; it ends with the last. A line that is not
+of the format goes to `access-bad` as it came, with headers that say why. Lines may come a minute late.
 """
 
 import re
@@ -64,7 +61,7 @@ minutes, pages, sessions = app.topic("minutes"), app.topic("pages"), app.topic("
 
 @app.stream(access, to=minutes)
 def traffic(hits: Stream[bytes, Hit]) -> Stream[None, WindowResult[None, Minute]]:
-    """Three figures of all hits; the log is read once for all three streams."""
+    """Three figures of all hits together; the log is read once for all three streams."""
     return hits.window_all(tumbling("1m")).aggregate(
         Minute, hits=agg.count(), bytes=agg.sum(lambda hit: hit.size), errors=agg.count(lambda hit: hit.status >= 400)
     )

@@ -25,6 +25,6 @@ class Records(Operator):
     """Each value becomes the `Record` it is part of."""
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        headers = batch.headers or [None] * len(batch)
+        headers = [{} for _ in batch.timestamps] if batch.headers is None else [h or {} for h in batch.headers]
         rows = zip(batch.keys, batch.values, batch.timestamps, headers, strict=True)
-        return batch.with_values([Record(k, v, t, h or {}) for k, v, t, h in rows])
+        return batch.with_values(list(map(Record._make, rows)))

@@ -14,6 +14,9 @@ from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.kinds import FixedWindows
 from streamproc.windows.results import WindowResult
 
+NEIGHBOURS = 64
+"""How many rows are looked at together for the slice they are in."""
+
 
 class Window(Operator):
     """The aggregate of each key and window [start, end), once, when the watermark reaches end + grace.
@@ -74,11 +77,30 @@ class Window(Operator):
         if high < first + width:
             self._add_to_slice(first, keys, items)
         else:
-            by_slice: dict[int, list[int]] = defaultdict(list)
-            for i, timestamp in enumerate(batch.timestamps):
-                by_slice[timestamp - (timestamp - offset) % width].append(i)
-            for start, rows in by_slice.items():
-                self._add_to_slice(start, [keys[i] for i in rows], [items[i] for i in rows])
+            for start, (some_keys, some_items) in self._by_slice(batch.timestamps, keys, items).items():
+                self._add_to_slice(start, some_keys, some_items)
+
+    def _by_slice(
+        self, timestamps: Sequence[int], keys: Sequence[Hashable], items: Sequence[Any]
+    ) -> Mapping[int, tuple[list[Hashable], list[Any]]]:
+        """Keys and items of each slice, in their order. Neighbours are mostly of one slice, and then go there together."""
+        width, offset = self.windows.slice_ms, self.windows.offset_ms
+        slices: dict[int, tuple[list[Hashable], list[Any]]] = defaultdict(lambda: ([], []))
+        for at in range(0, len(timestamps), NEIGHBOURS):
+            times = timestamps[at : at + NEIGHBOURS]
+            some_keys, some_items = keys[at : at + NEIGHBOURS], items[at : at + NEIGHBOURS]
+            low = min(times)
+            first = low - (low - offset) % width
+            if max(times) < first + width:
+                slice_keys, slice_items = slices[first]
+                slice_keys.extend(some_keys)
+                slice_items.extend(some_items)
+            else:
+                for timestamp, key, item in zip(times, some_keys, some_items, strict=True):
+                    slice_keys, slice_items = slices[timestamp - (timestamp - offset) % width]
+                    slice_keys.append(key)
+                    slice_items.append(item)
+        return slices
 
     def _add_to_slice(self, start: int, keys: Sequence[Hashable], items: Sequence[Any]) -> None:
         ends = self.windows.ends_of_slice(start)

@@ -119,29 +119,25 @@ def read_rows(
 
     Every mark may count as read behind all rows of the chunk: a watermark that rises later is never wrong.
     """
-    headers = columns.headers
-    if headers is None:
-        keys, values = decode_keys(columns.keys), decode_values(columns.values)
-        return Batch(keys, values, columns.timestamps), []
-    marks: list[Mark] = []
-    rows: list[int] = []
-    for i, row in enumerate(headers):
-        if row and row[0][0] == MARK:
-            marks += _decode_marks(columns.values[i] or b"")
-        else:
-            rows.append(i)
-    if not rows:
+    headers = columns.headers or ()
+    marked = [i for i, row in enumerate(headers) if row and row[0][0] == MARK]
+    marks = [mark for i in marked for mark in _decode_marks(columns.values[i] or b"")]
+    if marked:
+        columns = _without(columns, marked)
+    if not len(columns):
         return EMPTY, marks
-    if marks:
-        columns = Columns(
-            [columns.keys[i] for i in rows],
-            [columns.values[i] for i in rows],
-            [columns.timestamps[i] for i in rows],
-            [headers[i] for i in rows],
-        )
     batch = Batch(decode_keys(columns.keys), decode_values(columns.values), columns.timestamps)
-    _set_sparse(batch, columns.headers or (), keeps_origins=keeps_origins)
+    if columns.headers is not None:
+        _set_sparse(batch, columns.headers, keeps_origins=keeps_origins)
     return batch, marks
+
+
+def _without(columns: Columns, rows: Sequence[int]) -> Columns:
+    """The records but those of some rows, ascending; without headers where no other has any."""
+    kept = columns.cut(0, rows[0])
+    for row, following in zip(rows, [*rows[1:], len(columns)], strict=True):
+        kept.extend(columns.cut(row + 1, following))
+    return kept
 
 
 def _set_sparse(batch: Batch, headers: Iterable[WireHeaders | None], *, keeps_origins: bool) -> None:

@@ -35,6 +35,15 @@ class Outputs:
         columns.values.extend(values)
         columns.timestamps.extend(timestamps)
 
+    def mark(self) -> dict[Partition, int]:
+        """How much there is, for `cut`."""
+        return {partition: len(columns) for partition, columns in self._columns.items()}
+
+    def cut(self, mark: dict[Partition, int]) -> None:
+        """What was added since the mark is taken back."""
+        self._columns = {p: self._columns[p].cut(0, count) for p, count in mark.items()}
+        self.count = sum(map(len, self._columns.values()))
+
     def take(self) -> dict[Partition, Columns]:
         """What was added since the last call."""
         taken, self._columns, self.count = self._columns, {}, 0

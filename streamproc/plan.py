@@ -73,6 +73,7 @@ class Plan:
         self.keeps_origins = {node.id: self._sorts_below(node) for node in self.nodes}
         self.stages = self._stages()
         self.stage_of = {node.id: stage for stage in self.stages for node in (*stage.inputs, *stage.nodes)}
+        self.resolve(lambda _: 1)  # a stage that feeds itself is an error now, not at the start
 
     @property
     def sources(self) -> list[Topic[Any, Any]]:

@@ -103,7 +103,8 @@ class SourceReader:
         self.position, self.clock, self.idle = 0, NEVER, False
 
     def _clocks(self, timestamps: Sequence[int]) -> list[int | None] | None:
-        before, self.clock = self.clock, max(self.clock, *timestamps) if len(timestamps) > 1 else max(self.clock, timestamps[0])
+        before, newest = self.clock, max(timestamps)
+        self.clock = max(before, newest)
         if self._floor == FOREVER or min(timestamps) + self._floor >= self.clock:
             return None
         return behind(list(accumulate(timestamps, max, initial=before))[1:], timestamps, self._floor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from streamproc import wire_key
 from streamproc.murmur2 import partition_of
@@ -13,13 +13,6 @@ CACHED_KEYS = 100_000
 """How many keys are remembered before the cache starts anew."""
 
 
-class Route(NamedTuple):
-    """Where rows of a key go."""
-
-    number: int
-    key: bytes | None
-
-
 class Router:
     """Gives each key its route: partition by murmur2 of its wire form, keyless ones to partition task mod n."""
 
@@ -27,31 +20,30 @@ class Router:
         self._partitions = partitions
         self._keyless = task % partitions
         self._encode = encode
-        self._routes: dict[Hashable, Route] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._encoded: dict[Hashable, bytes | None] = {}
 
     def split(self, keys: Sequence[Any]) -> list[tuple[int, Sequence[int] | None, list[bytes | None]]]:
         """By partition: its number, which rows go there (None: all of them), and their keys' bytes."""
         found = identities(keys)
-        routes = self._routes
-        unknown = set(found) - routes.keys()
+        unknown = set(found) - self._numbers.keys()
         if unknown:
-            if len(routes) > CACHED_KEYS:
-                routes.clear()
+            if len(self._numbers) > CACHED_KEYS:
+                self._numbers, self._encoded = {}, {}
                 unknown = set(found)
             for identity in unknown:
-                routes[identity] = self._route(key_of(identity))
-        if self._partitions == 1:
-            return [(0, None, [routes[identity].key for identity in found])]
-        by_number: dict[int, list[int]] = {}
-        encoded: list[bytes | None] = []
-        for i, (number, key) in enumerate(map(routes.__getitem__, found)):
-            encoded.append(key)
-            try:
-                by_number[number].append(i)
-            except KeyError:
-                by_number[number] = [i]
+                self._add(identity, key_of(identity))
+        numbers = list(map(self._numbers.__getitem__, found))
+        encoded = list(map(self._encoded.__getitem__, found))
+        by_number: dict[int, list[int]] = {number: [] for number in set(numbers)}
+        if len(by_number) == 1:  # where the key is still that of the input, all rows stay in the task's partition
+            return [(*by_number, None, encoded)]
+        appends = {number: rows.append for number, rows in by_number.items()}
+        for i, number in enumerate(numbers):
+            appends[number](i)
         return [(number, rows, [encoded[i] for i in rows]) for number, rows in by_number.items()]
 
-    def _route(self, key: Any) -> Route:
+    def _add(self, identity: Hashable, key: Any) -> None:
         wire = wire_key.encode_key(key)
-        return Route(self._keyless if wire is None else partition_of(wire, self._partitions), self._encode(key))
+        self._encoded[identity] = self._encode(key)
+        self._numbers[identity] = self._keyless if wire is None else partition_of(wire, self._partitions)

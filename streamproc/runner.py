@@ -64,7 +64,8 @@ class Progress(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         stages = ", ".join(
-            f"{stage.name} {stage.records:,} records" + (f" (lag {stage.lag:,})" if stage.lag else "")
+            f"{stage.name} {stage.records:,} record{'' if stage.records == 1 else 's'}"
+            + (f" (lag {stage.lag:,})" if stage.lag else "")
             for stage in self.stages
         )
         late = f"; late: {_counts(self.late)}" if self.late else ""

@@ -137,7 +137,7 @@ class Task:
         self._inputs = readers
         self._steps = steps
         self._feeds = feeds
-        self._outputs = outputs
+        self.outputs = outputs
         self._on_failure = on_failure
         self._said: dict[str, Mark] = {}
         self._ended_run = 0
@@ -263,7 +263,7 @@ class Task:
         for table in self._tables():
             changes.update(table.seal())
         positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
-        return Sealed(self._outputs.take(), self._marks(), changes, positions)
+        return Sealed(self.outputs.take(), self._marks(), changes, positions)
 
     def settle(self, sealed: Sealed, changelog_position: int | None, cache_bytes: int) -> None:
         """The epoch is committed: bring the store up to it. The position is None when it had no changes."""
@@ -276,7 +276,7 @@ class Task:
 
     def abort(self) -> None:
         """Drop the epoch: tables, operators and vectors are again as the store has them. Readers are restored by the caller."""
-        self._outputs.take()
+        self.outputs.take()
         self._said.clear()
         self._ended_run = 0
         self.reading = None
@@ -300,7 +300,7 @@ class Task:
     @property
     def output_count(self) -> int:
         """How many records the open epoch has written so far."""
-        return self._outputs.count
+        return self.outputs.count
 
     def take_alarms(self) -> list[tuple[str, int]]:
         """Where the law of time was broken since the last call: (what, how many records)."""
@@ -422,6 +422,8 @@ class Task:
             try:
                 with _Undo(self, step):
                     found = self._run(step, inputs, closes)
+                    for table in step.tables.values():
+                        table.savepoint()
             except CloseError as error:
                 self._on_failure(Failure(step.node, error.key, None, error.timestamp, error.__cause__ or error))
                 operator.discarded |= {error.unit}
@@ -431,7 +433,7 @@ class Task:
 
 
 class _Undo:
-    """A savepoint of one step: what the block changed is undone when it raises."""
+    """What the block changed of one step, and wrote, is undone when it raises; it ends with a savepoint of the tables."""
 
     def __init__(self, task: Task, step: Step) -> None:
         self._task = task
@@ -440,12 +442,12 @@ class _Undo:
     def __enter__(self) -> None:
         operator = self._step.operator
         self._kept = {attribute: getattr(operator, attribute) for attribute in (*operator.remembers, "discarded")}
-        for table in self._step.tables.values():
-            table.savepoint()
+        self._mark = self._task.outputs.mark()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
             return
+        self._task.outputs.cut(self._mark)
         for table in self._step.tables.values():
             table.rollback()
         operator = self._step.operator

@@ -118,6 +118,8 @@ class Topic(Generic[K, V]):
             return list(column)
         read = self._read_key
         try:
+            if self.key_type is str and None not in column:
+                return list(map(bytes.decode, column))  # type: ignore[arg-type] # no None among them
             return [read(data) for data in column]
         except (ValueError, MsgspecError):
             return [self._decode_key(data, i) for i, data in enumerate(column)]

@@ -19,6 +19,7 @@ import msgspec
 
 from streamproc.assembly import Assembly
 from streamproc.clock import Clock
+from streamproc.collection import collection_paused
 from streamproc.errors import PlanChanged, RecordError
 from streamproc.failures import Failures
 from streamproc.idle import IdleWatch
@@ -88,7 +89,8 @@ class Worker:
         self._known: dict[Partition, Committed] = {}
         """What is committed for the partitions of these tasks, as far as this worker knows."""
         self._caught_up: set[Partition] = set()
-        self._careful_to: dict[TaskId, tuple[Partition, int] | None] = {}
+        self._careful_to: dict[TaskId, dict[Partition, int]] = {}
+        """Tasks to be stepped record by record, and up to where."""
         self._idle = IdleWatch(None if settings.idle is None or end is not None else duration_ms(settings.idle))
         self._epoch = 0
         self._epoch_began_ms = 0
@@ -196,21 +198,20 @@ class Worker:
         if len(chunk.offsets):
             self._idle.heard(chunk.partition, self._clock.now_ms())
         self._epoch_records += len(chunk.offsets)
-        return await self._guarded(task, lambda: task.step(chunk), (chunk.partition, chunk.next_offset))
+        return await self._guarded(task, lambda: task.step(chunk))
 
-    async def _guarded(
-        self, task: Task, work: Callable[[], None], until: tuple[Partition, int] | None
-    ) -> bool:
+    async def _guarded(self, task: Task, work: Callable[[], None]) -> bool:
         """Let a task work. When a function of the user raises, drop the epoch: it is read again, that task record by record."""
         try:
-            work()
+            with collection_paused():
+                work()
         except (StoreError, LogError, RecordError):
             raise
         except Exception as error:
             if task.careful:
                 raise
             logger.info("%s/%s: %r in a batch; reading again record by record", *task.id, error)
-            self._careful_to[task.id] = until
+            self._careful_to[task.id] = {partition: reader.position for partition, reader in task.readers.items()}
             await self._abort()
             return False
         return True
@@ -226,7 +227,7 @@ class Worker:
                     for reader in task.readers.values():
                         if isinstance(reader, SourceReader):
                             reader.clock = max(reader.clock, self._end.until_ms)
-                    if not await self._guarded(task, lambda task=task: task.finish(run), None):  # type: ignore[misc]
+                    if not await self._guarded(task, lambda task=task: task.finish(run)):  # type: ignore[misc]
                         break
         return moved
 
@@ -250,7 +251,7 @@ class Worker:
             if reader.position >= ends[reader.partition]:
                 reader.idle = moved = True
                 task = self._owners[reader.partition]
-                if not await self._guarded(task, task.advance, None):
+                if not await self._guarded(task, task.advance):
                     break
         return moved
 
@@ -274,7 +275,10 @@ class Worker:
     async def _commit(self) -> None:
         """Steps 2 to 4 of an epoch."""
         if any(task.dirty for task in self._tasks.values()):
-            sealed = {task_id: task.seal() for task_id, task in self._tasks.items()}
+            sealed: dict[TaskId, Sealed] = {}
+            for task_id, task in self._tasks.items():  # a value that the codec cannot hold shows here
+                if not await self._guarded(task, lambda: sealed.update({task_id: task.seal()})):  # noqa: B023
+                    return
             self._send(sealed)
             offsets = self._offsets(sealed)
             ends = await self._sink.commit(offsets)
@@ -319,11 +323,10 @@ class Worker:
 
     def _after_commit(self) -> None:
         for task in self._tasks.values():
-            until = self._careful_to.get(task.id)
-            if task.careful and (until is None or task.readers[until[0]].position >= until[1]):
-                task.careful = until is None and task.ended_run == 0 and self._end is not None
-                if not task.careful:
-                    self._careful_to.pop(task.id, None)
+            until = self._careful_to.get(task.id, {})
+            if task.careful and all(task.readers[partition].position >= offset for partition, offset in until.items()):
+                task.careful = False
+                del self._careful_to[task.id]
             self._report(task)
 
     def _report(self, task: Task) -> None:
