@@ -85,10 +85,10 @@ class Operator:
     """What is at or below it was closed by the end of an earlier input: a record for it is late."""
 
     discarded: frozenset[Any] = frozenset()
-    """Units that `CloseError`s have named and the error policy skips: `close`, called again, ends them without a row."""
+    """Units that `CloseError`s have named and the policy skips: `close`, called again, ends them without a row."""
 
     late: Batch | None = None
-    """Records found late by the last `process`, each once; the engine counts them and passes them to the `late` stream."""
+    """Records found late by the last `process`, each once; the engine counts them and passes them on as `late`."""
 
     def open(self, context: Context) -> None:
         """Called once in a task before anything else, and again after the task's state was rolled back."""

@@ -20,10 +20,10 @@ class WithTimestamp(Operator):
     remembers = ("watermark", "reach", "ended_to", "clock")
     stateful = True
     clock = NEVER
-    signature = {"verb": "with_timestamp"}
 
     def __init__(self, f: Callable[[Any], int]) -> None:
         self.f = f
+        self.signature = {"verb": "with_timestamp"}
         self._floor = FOREVER
 
     def open(self, context: Context) -> None:
@@ -33,8 +33,9 @@ class WithTimestamp(Operator):
         timestamps = list(map(self.f, batch.values))
         clocks = list(accumulate(timestamps, max, initial=self.clock))[1:]
         self.clock = clocks[-1]
-        return Batch(batch.keys, batch.values, timestamps, behind(clocks, timestamps, self._floor), batch.origins, batch.headers)
+        return Batch(
+            batch.keys, batch.values, timestamps, behind(clocks, timestamps, self._floor), batch.origins, batch.headers
+        )
 
     def passes_on(self) -> int:
         return self.clock
-

@@ -33,7 +33,7 @@ To = Topic[Any, Any] | tuple[Topic[Any, Any], ...] | None
 class App:
     """A named set of streams. The name is the consumer group and the prefix of internal topics: state lives under it.
 
-    `on_error` holds for topics and verbs that say nothing else; other keyword arguments are settings (`streamproc.settings`).
+    `on_error` holds for topics and verbs that say nothing else; the other keyword arguments are settings.
     Stream functions run once, when the app is first used.
     """
 
@@ -109,7 +109,7 @@ class App:
     def topic(self, name: str, **options: Any) -> Topic[Any, Any]:
         """Declare a topic, to read from or to write to.
 
-        key, value   the declared types: bytes, str, int, float, or what JSON decodes to (Struct, dataclass, TypedDict, ...)
+        key, value   the declared types: bytes, str, int, float, or what JSON holds (Struct, dataclass, TypedDict, ...)
         decode       f(bytes) -> value for a raw format; None leaves the record out
         timestamp    the field, or f(value), that holds the event time; else the record's own
         grace        how late a record may be; the default of every verb downstream
@@ -135,7 +135,7 @@ class App:
     @overload
     def stream(self, *sources: Topic[Any, Any], to: To = None) -> Callable[[F], F]: ...
     def stream(self, *sources: Topic[Any, Any], to: To = None) -> Any:
-        """The decorated function of one stream a source returns what goes to `to`: a stream, a table, or a tuple of them."""
+        """The decorated function, of one stream a source, returns what goes to `to`: a stream, a table, or a tuple."""
 
         def register(f: F) -> F:
             self._add(f, sources, to)
@@ -170,7 +170,7 @@ class App:
         to: To = None,
         on_error: OnError | None = None,
     ) -> Callable[[Callable[[V, Any], Iterable[U] | None]], ProcessFunction[Any, V, Any, U]]:
-        """The decorated function of value and context is a whole stream: keyed state and timers, re-keyed by by(value)."""
+        """The decorated function of value and context is a whole stream with keyed state, re-keyed by by(value)."""
 
         def register(f: Callable[[V, Any], Iterable[U] | None]) -> ProcessFunction[Any, V, Any, U]:
             function: ProcessFunction[Any, V, Any, U] = ProcessFunction(f)

@@ -28,7 +28,9 @@ CACHED_KEYS = 100_000
 class Assembly:
     """Makes the tasks of one plan for one worker."""
 
-    def __init__(self, plan: Plan, topology: Topology, codec: Codec, *, partitions_of: Callable[[str], int], ahead_ms: int) -> None:
+    def __init__(
+        self, plan: Plan, topology: Topology, codec: Codec, *, partitions_of: Callable[[str], int], ahead_ms: int
+    ) -> None:
         self._plan = plan
         self._topology = topology
         self._codec = codec
@@ -134,9 +136,7 @@ class Assembly:
 
     def _ports(self, stage: Stage, node: Node) -> list[tuple[Port, int]]:
         """The ports of this stage that feed a repartition topic, with their sides among all that do."""
-        return [
-            (port, side) for side, port in enumerate(node.parents) if self._plan.stage_of[port.node] is stage
-        ]
+        return [(port, side) for side, port in enumerate(node.parents) if self._plan.stage_of[port.node] is stage]
 
     def _values(self, kind: RepartitionNode) -> Any:
         """The codec of a repartition topic's values: without self-description where their type is declared."""

@@ -3,7 +3,7 @@
     StreamprocError
      |- DefinitionError     the app is wrong: change the code
      |- SettingsError       a setting is wrong: change the command line, the environment or App(...)
-     |- RecordError         a record cannot be processed: fix the data or the function, or choose another on_error policy
+     |- RecordError         a record cannot be processed: fix data or function, or choose another on_error
      |- PlanChanged         stored state is of another plan: go back, rename, or reset
      `- AppImportError      the module or the app in it cannot be found
 
@@ -57,7 +57,7 @@ class Where(msgspec.Struct, frozen=True):
 
 
 class RecordError(StreamprocError):
-    """A step failed on a record; nothing of the record was written and it was not consumed. Its cause is the first error."""
+    """A step failed on a record, of which nothing was written and which was not consumed. Its cause is the error."""
 
     def __init__(self, where: Where, cause: BaseException) -> None:
         super().__init__(f"{where}: {type(cause).__name__}: {cause}")
@@ -68,4 +68,6 @@ class MissingKey(StreamprocError):
     """A record without a key reached an operator that needs one."""
 
     def __init__(self) -> None:
-        super().__init__("the record has no key, and this step works by key: key_by(...) before it, or filter such records out")
+        super().__init__(
+            "the record has no key, and this step works by key: key_by(...) before it, or filter such records out"
+        )

@@ -44,7 +44,7 @@ class Failures:
         assert self._task is not None
         topic = partition = offset = None
         original = (_bytes(failure.key), _bytes(failure.value))
-        if self._task.reading is not None:
+        if self._task.reading is not None and not failure.closing:
             chunk, place = self._task.reading
             topic, partition, offset = chunk.partition.topic, chunk.partition.number, chunk.offsets[place]
             if self._task.reads_source(chunk.partition):

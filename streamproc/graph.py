@@ -96,7 +96,7 @@ class Graph:
         """A new node. `lasting`: its name is the name of state or of a topic, so it may not be numbered."""
         taken = self._steps.get((stream, step))
         if taken is not None and (lasting or _lasts(taken)):
-            msg = f"stream function {stream!r} has two steps named {step!r}: give one of them a name of its own, name='...'"
+            msg = f"stream function {stream!r} has two steps named {step!r}: give one another name, name='...'"
             raise DefinitionError(msg)
         if taken is not None:
             step = next(s for n in range(2, len(self.nodes) + 3) if (stream, s := f"{step}-{n}") not in self._steps)
@@ -125,20 +125,22 @@ class Graph:
         return node
 
     def chain(self) -> None:
-        """Make a topic that a stream here writes and another reads one plan: the edge becomes an internal topic with marks."""
+        """Join streams that a topic of the app connects: the edge becomes an internal topic with marks."""
         for name, source in self._sources.items():
             writers = [
                 port
                 for node in self.nodes
-                if isinstance(node.kind, SinkNode) and isinstance(node.kind.topic, Topic) and node.kind.topic.name == name
+                if isinstance(node.kind, SinkNode)
+                and isinstance(node.kind.topic, Topic)
+                and node.kind.topic.name == name
                 for port in node.parents
             ]
             if writers and isinstance(source.kind, SourceNode):
                 topic = source.kind.topic
                 if topic.timestamp is not None:
                     msg = (
-                        f"topic {name!r} is written by a stream of this app: its records keep the time they were given, "
-                        "so timestamp= must not be set on it"
+                        f"topic {name!r} is written by a stream of this app: its records keep the time they were "
+                        "given, so timestamp= must not be set on it"
                     )
                     raise DefinitionError(msg)
                 source.kind = RepartitionNode(name, topic.partitions, chained=topic)

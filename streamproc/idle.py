@@ -1,4 +1,4 @@
-"""Idle: source partitions that are read to their end and silent, so that they no longer hold time back. Live runs only."""
+"""Idle: source partitions read to their end and silent no longer hold time back. Live runs only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class IdleWatch:
             if reader.idle:
                 continue
             if reader.partition not in caught_up:
-                self._since[reader.partition] = now_ms  # not known to be silent: errors, restores and pauses do not count
+                self._since[reader.partition] = (
+                    now_ms  # not known to be silent: errors, restores and pauses do not count
+                )
             elif reader.clock == NEVER or now_ms - self._since.setdefault(reader.partition, now_ms) >= self._idle_ms:
                 found.append(reader)
         return found

@@ -50,8 +50,8 @@ class Records(Protocol):
     def bounds(self, partition: Partition) -> tuple[int, int]:
         """The first offset kept, and the one behind the last record."""
 
-    def read(self, partition: Partition, offset: int, limit: int) -> Columns:
-        """Up to `limit` records from an offset, at least one where there is one, in lists of the caller's own."""
+    def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
+        """Up to `limit` records, one at least, from an offset before the end, in lists of the caller's own."""
 
     def committed(self, group: str) -> Mapping[Partition, Committed]:
         """What the group has committed."""
@@ -185,9 +185,7 @@ class InProcessLog:
         limit = self._chunk_records() if limit is None else limit
         if offset == end or limit < 1:
             return Chunk(partition, range(offset, offset), offset, Columns([], [], []))
-        columns = self._records.read(partition, offset, limit)
-        stop = offset + len(columns)
-        return Chunk(partition, range(offset, stop), stop, columns)
+        return self._records.read(partition, offset, limit)
 
     def start(self, group: str, partition: Partition) -> int:
         """Where a group begins to read: its committed position, else the first record."""

@@ -34,7 +34,7 @@ class Mark(NamedTuple):
     """What a task says to those that read what it writes.
 
     watermark  no row that it writes from here on is older
-    flag       ACTIVE, IDLE (leave it out of the minimum until it speaks again) or ENDED (nothing more comes in this run)
+    flag       ACTIVE, IDLE (left out of the minimum until it speaks again) or ENDED (nothing more comes in this run)
     run        the run that has ended: an end of an earlier run says nothing about this one
     """
 

@@ -38,7 +38,11 @@ async def prepare(app: App, log: Log) -> Launch:
         if source.name not in topics:
             raise UnknownTopic(source.name, topics)
     topology = plan.resolve(lambda name: topics[name].partitions)
-    _check_internal(plan, topology, topics, await internal_topics(app.name, log))
+    sources = {source.name for source in plan.sources}
+    for partition, committed in (await log.committed(app.name)).items():
+        if partition.topic in sources:  # first: internal topics follow the sources
+            topology.check_partitions(app.name, partition.topic, committed)
+    _check_internal(plan, topology, topics, await _with_records(await internal_topics(app.name, log), topics, log))
     for name, (partitions, config) in _wanted(app, plan, topology).items():
         if name not in topics:
             await log.create(name, partitions=partitions, config=config)
@@ -82,6 +86,13 @@ def _wanted(app: App, plan: Plan, topology: Topology) -> dict[str, tuple[int, Ma
         if stage.stateful:
             wanted[plan.changelog_of(stage)] = (topology.tasks[stage.name], CHANGELOG)
     return wanted
+
+
+async def _with_records(names: Collection[str], topics: Mapping[str, Topic], log: Log) -> Collection[str]:
+    """Those of the topics that anything was written to: one made for a plan that was refused holds no state."""
+    partitions = [Partition(name, number) for name in names for number in range(topics[name].partitions)]
+    ends = await log.ends(partitions)
+    return {partition.topic for partition in partitions if ends[partition]}
 
 
 def _check_internal(plan: Plan, topology: Topology, topics: Mapping[str, Topic], own: Collection[str]) -> None:

@@ -11,11 +11,17 @@ number, then it is acknowledged.
 | damage that drops acknowledged epochs (1) | LogCorrupt at open |
 | damage to a file of RocksDB, or to bytes it lets through | LogCorrupt, at open or by the read that meets it |
 | a row about topics or offsets, or the last segment of a partition, is lost | LogCorrupt at open |
-| another segment is lost | LogCorrupt by the read that meets the gap |
+| another segment is lost | LogCorrupt by the read, or the commit that compacts (2), that meets the gap |
 | the witness is deleted (a way to accept a loss) | a warning: what is there is taken as it is |
 
 (1) that were written since the machine started, or with `sync=True`, or before the log was last closed. RocksDB by
 itself opens without a word with the epochs before the damage.
+(2) Topics with the policy `compact` are compacted in slices, each within the write of an epoch
+(`streamproc.local_compaction`). A kill leaves the slices that were written, whole.
+
+Nothing goes by age but old tombstones (`delete.retention.ms`, before the newest record of their partition):
+`retention.ms` and `retention.bytes` are not enforced. Timestamps are event times and may be years old when they are
+written. Topics without compaction shrink by `purge` alone.
 
 Not detected: after a loss of power without `sync`, damage to what was written since the last close looks like the loss
 of power; and a directory put back whole from an older copy, witness included, is taken as it is. Where the system gives
@@ -33,7 +39,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from streamproc.compaction import COMPACT_RECORDS, Compacted, tombstones_ms
 from streamproc.in_process import CHUNK_RECORDS, InProcessLog, Records
+from streamproc.local_compaction import SEGMENT_WORK, LocalCompaction
 from streamproc.local_rows import (
     HEAD,
     SEGMENT_RECORDS,
@@ -46,7 +54,7 @@ from streamproc.local_rows import (
     sealed,
     segment_key,
 )
-from streamproc.log import Columns, Committed, LogCorrupt, LogError, LogFull, LogLocked, Partition, Topic
+from streamproc.log import Chunk, Columns, Committed, LogCorrupt, LogError, LogFull, LogLocked, Partition, Topic
 from streamproc.state.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked
 from streamproc.state.rocks import RocksDisk, open_reader
 from streamproc.witness import Seen, Witness, boot, seen
@@ -55,6 +63,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _STORE = "records"
 _WITNESS = "acknowledged"
+_WORK = 6
+"""Records that compaction goes over for each written. Twice over at most twice as many is 4: so it always keeps up."""
 
 
 class LocalLog(InProcessLog):
@@ -62,6 +72,7 @@ class LocalLog(InProcessLog):
 
     One process writes. `sync=True` waits for the disk with each epoch, so that a loss of power costs nothing.
     `read_only=True` opens it beside a writer and follows it: what it committed is seen by the next call.
+    A compacted partition is gone over when it has grown by `compact_records` and by what the last time left of it.
     """
 
     def __init__(
@@ -71,17 +82,24 @@ class LocalLog(InProcessLog):
         sync: bool = False,
         read_only: bool = False,
         chunk_records: int | Callable[[], int] = CHUNK_RECORDS,
+        compact_records: int = COMPACT_RECORDS,
     ) -> None:
-        records: Records = LocalReader(Path(path)) if read_only else LocalRecords(Path(path), sync=sync)
+        records: Records
+        if read_only:
+            records = LocalReader(Path(path))
+        else:
+            records = LocalRecords(Path(path), sync=sync, compact_records=compact_records)
         super().__init__(records, chunk_records=chunk_records)
 
 
 class LocalRecords:
     """The records of a folder, for the process that writes them."""
 
-    def __init__(self, path: Path, *, sync: bool) -> None:
+    def __init__(self, path: Path, *, sync: bool, compact_records: int) -> None:
         self._path = path
         self._sync = sync
+        self._compact_records = compact_records
+        self._compaction: LocalCompaction | None = None
         self._failed: LogError | None = None
         with _translated(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -110,7 +128,7 @@ class LocalRecords:
         """What the group has committed."""
         return self._view.offsets.get(group, {})
 
-    def read(self, partition: Partition, offset: int, limit: int) -> Columns:
+    def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
         """Up to `limit` records from an offset."""
         with _translated(self._path):
             return self._view.read(partition, offset, limit)
@@ -126,8 +144,8 @@ class LocalRecords:
 
     def write(self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Append the records and move the group's offsets, in one write."""
-        changes: dict[bytes, bytes | None] = {}
-        bounds: dict[Partition, tuple[int, int]] = {}
+        changes, compacted = self._compact(records)
+        bounds: dict[Partition, tuple[int, int]] = {partition: self._view.bounds[partition] for partition in compacted}
         for partition, columns in records.items():
             start, end = self._view.bounds[partition]
             for at in range(0, len(columns), SEGMENT_RECORDS):
@@ -135,14 +153,17 @@ class LocalRecords:
                 key = segment_key(partition, end + stop - 1)
                 changes[key] = sealed(key, columns.cut(at, stop))
             bounds[partition] = (start, end + len(columns))
-            _put(changes, BoundsRow(*partition, *bounds[partition]))
+        for partition, now in bounds.items():
+            _put(changes, self._view.row(partition, now, compacted.get(partition)))
         for partition, committed in offsets.items():
             _put(changes, OffsetRow(group, *partition, *committed))
         before = self._view.offsets.get(group, {})
         self._write(changes, added=len(offsets.keys() - before.keys()))
         self._view.bounds.update(bounds)
+        self._view.compacted.update(compacted)
         if offsets:
             self._view.offsets.setdefault(group, {}).update(offsets)
+        self._compaction = (None if compacted else self._compaction) or self._due(records)
 
     def purge(self, before: Mapping[Partition, int]) -> None:
         """Records below these offsets are gone; a segment goes with its last record."""
@@ -154,9 +175,10 @@ class LocalRecords:
                 gone = self._store.scan(segment_key(partition, start), segment_key(partition, offset))
                 changes.update((key, None) for key, _ in gone)
                 bounds[partition] = (offset, end)
-                _put(changes, BoundsRow(*partition, offset, end))
+                _put(changes, self._view.row(partition, bounds[partition]))
         self._write(changes, added=0)
         self._view.bounds.update(bounds)
+        self._give_up_compaction(before)
 
     def forget(self, group: str, topics: Collection[str]) -> None:
         """What the group has committed is gone, and so are the topics, in one write."""
@@ -175,6 +197,7 @@ class LocalRecords:
                 changes.update((key, None) for key, _ in segments)
         self._write(changes, added=-len(rows))
         view.forget(group, topics)
+        self._give_up_compaction(partitions)
 
     def close(self) -> None:
         """Give the folder back, with all that was written on the disk itself."""
@@ -187,6 +210,36 @@ class LocalRecords:
                     self._note(sync=True)
             finally:
                 self._witness.close()
+
+    def _compact(
+        self, records: Mapping[Partition, Columns]
+    ) -> tuple[dict[bytes, bytes | None], dict[Partition, Compacted]]:
+        """The next slice: the rows to change, and the compaction that is at its end with them."""
+        if self._compaction is None:
+            return {}, {}
+        partition = self._compaction.partition
+        written = sum(len(columns) + SEGMENT_WORK for columns in records.values())
+        work = self._compact_records // 5 + _WORK * written
+        with _translated(self._path):
+            changes = self._compaction.step(work)
+        if changes:
+            self._view.replaced(partition)
+        done = self._compaction.done
+        return changes, {} if done is None else {partition: done}
+
+    def _due(self, written: Collection[Partition]) -> LocalCompaction | None:
+        for partition in written:
+            retention_ms = tombstones_ms(self._view.topics[partition.topic])
+            bounds = self._view.bounds[partition]
+            compacted = self._view.compacted.get(partition, Compacted())
+            if retention_ms is not None and compacted.is_due(*bounds, self._compact_records):
+                return LocalCompaction(self._store, partition, bounds, retention_ms=retention_ms)
+        return None
+
+    def _give_up_compaction(self, partitions: Collection[Partition]) -> None:
+        """Segments of these partitions went away: a compaction under way would miss them."""
+        if self._compaction is not None and self._compaction.partition in partitions:
+            self._compaction = None
 
     def _write(self, changes: dict[bytes, bytes | None], *, added: int) -> None:
         if self._failed is not None:
@@ -242,7 +295,7 @@ class LocalReader:
         """What the group has committed."""
         return self._now().offsets.get(group, {})
 
-    def read(self, partition: Partition, offset: int, limit: int) -> Columns:
+    def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
         """Up to `limit` records from an offset."""
         with _translated(self._path):
             return self._view.read(partition, offset, limit)

@@ -12,12 +12,11 @@ from streamproc.reader import SourceReader
 from streamproc.task import Task
 
 
-def readable(
-    plan: Plan, tasks: Iterable[Task], caught_up: Collection[Partition], drift_ms: int
-) -> list[Partition]:
+def readable(plan: Plan, tasks: Iterable[Task], caught_up: Collection[Partition], drift_ms: int) -> list[Partition]:
     """The partitions to read, those furthest behind in event time first.
 
-    Of the sources in one connected part of the plan, none is read that is more than the drift ahead of one with more to read.
+    Of the sources in one connected part of the plan, none is read that is more than the drift ahead of one with
+    more to read.
     """
     found: list[Partition] = []
     parts: dict[int, list[SourceReader]] = {}

@@ -2,7 +2,7 @@
 
     source topic --> | stage 0: tasks 0..n | --> repartition topic --> | stage 1: tasks 0..m | --> output topic
 
-A stage is the operators that one task runs on one batch; a task is a stage on one partition number of each of its inputs.
+A stage is the operators that one task runs on one batch; a task is a stage on one partition number of its inputs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamproc.errors import DefinitionError
+from streamproc.errors import DefinitionError, PlanChanged
 from streamproc.graph import Graph, Node, Port, RepartitionNode, SinkNode, SourceNode
+from streamproc.log import Committed
 from streamproc.operators.batch import FOREVER
 from streamproc.operators.operator import Operator
 from streamproc.operators.with_timestamp import WithTimestamp
@@ -214,8 +215,8 @@ class Plan:
         if keyed and len(set(counts.values())) > 1:
             shown = ", ".join(f"{name} has {count}" for name, count in counts.items())
             msg = (
-                f"{keyed[0]} works by key on topics with different numbers of partitions ({shown}), so equal keys would "
-                "not meet: key_by(...) before it, or give the topics the same number"
+                f"{keyed[0]} works by key on topics with different numbers of partitions ({shown}), so equal keys "
+                "would not meet: key_by(...) before it, or give the topics the same number"
             )
             raise DefinitionError(msg)
 
@@ -225,6 +226,16 @@ class Topology(NamedTuple):
 
     partitions: Mapping[str, int]
     tasks: Mapping[str, int]
+
+    def check_partitions(self, app: str, topic: str, committed: Committed) -> None:
+        """Raise PlanChanged unless a topic has as many partitions as when an offset of it was committed."""
+        before, now = msgspec.json.decode(committed.metadata).get("partitions"), self.partitions[topic]
+        if before != now:
+            msg = (
+                f"topic {topic!r} had {before} partitions when app {app!r} last ran and has {now} now: keyed state "
+                "would no longer be where its keys are. Run under another App name, or: streamproc reset"
+            )
+            raise PlanChanged(msg)
 
 
 def _children(nodes: Iterable[Node]) -> dict[Port, list[tuple[Node, int]]]:

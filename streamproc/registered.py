@@ -19,7 +19,7 @@ GIVEN_BY_VERBS: Final[tuple[type, ...]] = (WindowResult, Top, Item, Previous, Re
 
 
 def classes_of(holders: Iterable[Any], topics: Iterable[Topic[Any, Any]]) -> list[type]:
-    """The classes that instances can be kept of, among: topics' types, what functions are annotated with, and what their modules define.
+    """The data classes among topics' types, the annotations of functions, and what the functions' modules define.
 
     `holders` are functions, or operators and aggregates that hold functions and classes.
     """

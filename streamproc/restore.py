@@ -26,7 +26,9 @@ async def restore(store: Store, log: Log, changelog: Partition) -> int:
     count = 0
     while position < end:
         chunk = await log.read(changelog, position, min(RESTORE_RECORDS, end - position))
-        changes = {key: value for key, value in zip(chunk.columns.keys, chunk.columns.values, strict=True) if key is not None}
+        changes = {
+            key: value for key, value in zip(chunk.columns.keys, chunk.columns.values, strict=True) if key is not None
+        }
         position = chunk.next_offset
         store.write(changes, position)
         count += len(changes)

@@ -26,14 +26,11 @@ class Router:
     def split(self, keys: Sequence[Any]) -> list[tuple[int, Sequence[int] | None, list[bytes | None]]]:
         """By partition: its number, which rows go there (None: all of them), and their keys' bytes."""
         found = identities(keys)
-        unknown = set(found) - self._numbers.keys()
-        if unknown:
-            if len(self._numbers) > CACHED_KEYS:
-                self._numbers, self._encoded = {}, {}
-                unknown = set(found)
-            for identity in unknown:
-                self._add(identity, key_of(identity))
-        numbers = list(map(self._numbers.__getitem__, found))
+        try:
+            numbers = list(map(self._numbers.__getitem__, found))
+        except KeyError:
+            self._learn(set(found))
+            numbers = list(map(self._numbers.__getitem__, found))
         encoded = list(map(self._encoded.__getitem__, found))
         by_number: dict[int, list[int]] = {number: [] for number in set(numbers)}
         if len(by_number) == 1:  # where the key is still that of the input, all rows stay in the task's partition
@@ -43,7 +40,11 @@ class Router:
             appends[number](i)
         return [(number, rows, [encoded[i] for i in rows]) for number, rows in by_number.items()]
 
-    def _add(self, identity: Hashable, key: Any) -> None:
-        wire = wire_key.encode_key(key)
-        self._encoded[identity] = self._encode(key)
-        self._numbers[identity] = self._keyless if wire is None else partition_of(wire, self._partitions)
+    def _learn(self, identities: set[Hashable]) -> None:
+        if len(self._numbers) > CACHED_KEYS:
+            self._numbers, self._encoded = {}, {}
+        for identity in identities - self._numbers.keys():
+            key = key_of(identity)
+            wire = wire_key.encode_key(key)
+            self._encoded[identity] = self._encode(key)
+            self._numbers[identity] = self._keyless if wire is None else partition_of(wire, self._partitions)

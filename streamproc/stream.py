@@ -127,7 +127,7 @@ class Stream(Generic[KeyT, ValueT]):
         return self._then(Records(), "records", None, value_type=None, windows=None)
 
     def with_timestamp(self, f: Callable[[ValueT], Instant], /, *, name: str = "") -> Stream[KeyT, ValueT]:
-        """The event time of each becomes f(value): ms since the epoch or an aware datetime. Before the first stateful verb."""
+        """The event time of each becomes f(value), an instant; before the first stateful verb."""
         if not self._at_source():
             msg = f"{self._scope.stream}: with_timestamp stands before the first re-keying or stateful verb"
             raise DefinitionError(msg)
@@ -135,8 +135,10 @@ class Stream(Generic[KeyT, ValueT]):
 
     # ------------------------------------------------------------------------------------ keys and flows
 
-    def key_by(self, f: Callable[[ValueT], K2], /, *, on_error: OnError | None = None, name: str = "") -> Stream[K2, ValueT]:
-        """The key becomes f(value). The next keyed verb sends records through an internal topic to the task of their key."""
+    def key_by(
+        self, f: Callable[[ValueT], K2], /, *, on_error: OnError | None = None, name: str = ""
+    ) -> Stream[K2, ValueT]:
+        """The key becomes f(value); the next keyed verb sends records to the task of their key."""
         step = _step("key_by", f, name)
         return self._then(KeyBy(f), step, on_error, keyed="changed", rekey_step=step)
 
@@ -185,7 +187,7 @@ class Stream(Generic[KeyT, ValueT]):
     def in_order(
         self, *, grace: Duration | None = None, late: Topic[Any, Any] | None = None, name: str = ""
     ) -> Stream[KeyT, ValueT]:
-        """The records of each key in order of time, equal times in source order; held until none can come before them."""
+        """The records of each key in order of time, then of source; held until none can come before them."""
         stream = self._keyed(name or "in_order")
         return stream._then(InOrder(grace_ms=self._grace_ms(grace)), name or "in_order", None, late=late)
 
@@ -286,7 +288,7 @@ class Stream(Generic[KeyT, ValueT]):
         per: Callable[[WindowResult[K2, V]], Any] | None = None,
         name: str = "",
     ) -> Stream[Any, Top[K2, V]]:
-        """The n results of each window with the largest value, or by(value); ties go to the smaller key. `per`: of each group."""
+        """The n results of each window with the largest value, or by(value); ties by smaller key; `per` group."""
         windows = self._window_results("top")
         step = name or "top"
         level = partial_function(TopOperator, n, by=by, per=per, sessions=isinstance(windows, SessionWindows))
@@ -300,7 +302,7 @@ class Stream(Generic[KeyT, ValueT]):
     def with_previous(
         self: Stream[K, WindowResult[K2, V]], n: int, /, *, fill: V, name: str = ""
     ) -> Stream[K, WindowResult[K2, Previous[V]]]:
-        """Each window's value with those of the n windows that end where it starts, oldest first; `fill` where there was none."""
+        """Each window's value with those of the n windows before it, oldest first; `fill` where there was none."""
         windows = self._window_results("with_previous")
         if not isinstance(windows, FixedWindows):
             msg = f"{self._scope.stream}: with_previous works on tumbling and hopping windows, not on {windows}"
@@ -405,11 +407,13 @@ class Windowed(Generic[KeyT, ValueT]):
     def late(self) -> Stream[KeyT, ValueT]:
         """The records that were late for a window, each once; ask after the aggregate."""
         if self._aggregated is None:
-            msg = f"{self._stream._scope.stream}: take .late of a window after its aggregate: w = s.window(...); w.count(); w.late"
+            msg = f"{self._stream._scope.stream}: take .late after the aggregate: w = s.window(...); w.count(); w.late"
             raise DefinitionError(msg)
         return Stream(self._stream._scope, Port(self._aggregated.node, late=True))
 
-    def count(self, where: Callable[[ValueT], object] | None = None, /, *, name: str = "") -> Stream[KeyT, WindowResult[KeyT, int]]:
+    def count(
+        self, where: Callable[[ValueT], object] | None = None, /, *, name: str = ""
+    ) -> Stream[KeyT, WindowResult[KeyT, int]]:
         """How many records, or how many that satisfy `where`."""
         return self._aggregate(agg.count(where), _step("count", where, name))
 
@@ -441,10 +445,8 @@ class Windowed(Generic[KeyT, ValueT]):
         """All values by (timestamp, source order)."""
         return self._aggregate(agg.collect(), name or "collect")
 
-    def reduce(
-        self: Windowed[K, V], f: Callable[[V, V], V], /, *, name: str = ""
-    ) -> Stream[K, WindowResult[K, V]]:
-        """f(result so far, value) over the values by (timestamp, source order); keeps the records until the window closes."""
+    def reduce(self: Windowed[K, V], f: Callable[[V, V], V], /, *, name: str = "") -> Stream[K, WindowResult[K, V]]:
+        """f(result so far, value) over the values by (timestamp, source order), which are kept until then."""
         return self._aggregate(agg.reduce(f), _step("reduce", f, name))
 
     def fold(
@@ -456,7 +458,7 @@ class Windowed(Generic[KeyT, ValueT]):
         merge: Callable[[A, A], A] | None = None,
         name: str = "",
     ) -> Stream[KeyT, WindowResult[KeyT, A]]:
-        """f(result so far, value), as reduce; with `merge` the order does not matter and records are folded as they come."""
+        """f(result so far, value), as reduce; with `merge` order does not matter: values are folded at once."""
         return self._aggregate(agg.fold(initial, f, merge=merge), _step("fold", f, name))
 
     def aggregate(
@@ -519,5 +521,3 @@ def _returned(f: Callable[..., Any]) -> Any:
 
 def _element(iterable: Any) -> Any:
     return get_args(iterable)[0] if get_origin(iterable) is not None and len(get_args(iterable)) == 1 else None
-
-

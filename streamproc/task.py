@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from streamproc.errors import MissingKey, PlanChanged
+from streamproc.errors import MissingKey, PlanChanged, RecordError, Where
 from streamproc.graph import Node, Port
 from streamproc.internal_topic import ACTIVE, ENDED, IDLE, Mark
 from streamproc.log import Chunk, Columns, Partition
@@ -35,13 +35,18 @@ FACTS = "\x01task"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A step failed on a row: what the error policy decides on. `value` is what the step was given; a closing row has none."""
+    """A step failed: what the error policy decides on.
+
+    value     what the step was given; None where it closed
+    closing   it failed on what it closed (a window, a timer), so the record being read is not to blame
+    """
 
     node: Node
     key: Any
     value: Any
     timestamp: int
     cause: BaseException
+    closing: bool = False
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -133,7 +138,7 @@ class Task:
         self.skipped: dict[str, int] = {}
         """Records of the open epoch that the error policy left out, by step."""
         self.reading: tuple[Chunk, int] | None = None
-        """The chunk being read and, when careful, the place of its record: where a failing row came from."""
+        """When careful, the chunk and the place in it of the record that flows: where a failing row came from."""
         self._inputs = readers
         self._steps = steps
         self._feeds = feeds
@@ -225,13 +230,17 @@ class Task:
     def step(self, chunk: Chunk) -> None:
         """Take the records of a chunk."""
         self.dirty = True
-        for place, part in _singles(chunk) if self.careful else ((0, chunk),):
+        reader = self.readers[chunk.partition]
+        if isinstance(reader, SourceReader) and reader.idle:
+            reader.wake(self.watermark())
+        if not self.careful:
+            self._flow({id(reader): reader.read(chunk)})
+            return
+        for place, part in _singles(chunk):
             self.reading = (chunk, place)
-            reader = self.readers[chunk.partition]
-            if isinstance(reader, SourceReader) and reader.idle:
-                reader.wake(self.watermark())
-            self._flow({id(reader): reader.read(part)})
-        self.reading = None
+            self._flow({id(reader): reader.read(part)}, closing=False)
+            self.reading = None
+            self._flow({})  # apart: what closes now is not of this record
 
     def advance(self) -> None:
         """Let a watermark that rose without records (an idle input) close what it closes."""
@@ -340,8 +349,11 @@ class Task:
 
     # ------------------------------------------------------------------------------------ the flow
 
-    def _flow(self, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
-        """One pass over the stage: each operator takes its rows, then closes what the watermark closes; both go on."""
+    def _flow(self, fresh: Mapping[int, Batch], *, closing: bool = True, ended: bool = False) -> None:
+        """One pass over the stage: each operator takes its rows, then closes what the watermark closes; both go on.
+
+        `closing=False` leaves the watermarks as they are, for the next pass.
+        """
         run = self._run_carefully if self.careful else self._run
         rows: dict[Port, Batch] = {}
         outs: dict[int, Step] = {}
@@ -354,7 +366,7 @@ class Task:
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
             watermark = min(self._port_watermark(outs, port) for port, _ in step.parents)
             step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = [watermark] if operator.watermark < watermark < FOREVER else []
+            closes = [watermark] if closing and operator.watermark < watermark < FOREVER else []
             if ended:
                 closes.append(FOREVER)
             if inputs or closes:
@@ -367,7 +379,8 @@ class Task:
             if ended:
                 operator.ended_to = max(operator.ended_to, operator.reach)
             if watermark < FOREVER:
-                operator.watermark = max(operator.watermark, watermark)
+                if closing:
+                    operator.watermark = max(operator.watermark, watermark)
                 step.out = operator.passes_on()
             outs[step.node.id] = step
 
@@ -412,7 +425,13 @@ class Task:
                     continue
                 given.append(one)
                 late.append(one_late)
-        given += [self._attempt(step, [], [watermark])[0] for watermark in closes]
+        for watermark in closes:
+            try:
+                given.append(self._attempt(step, [], [watermark])[0])
+            except (StoreError, RecordError):
+                raise
+            except Exception as error:  # what closed left something that cannot be kept: no unit of it can be left out
+                raise RecordError(Where(step.node.name), error) from error
         return concat(given), concat(late)
 
     def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
@@ -425,7 +444,8 @@ class Task:
                     for table in step.tables.values():
                         table.savepoint()
             except CloseError as error:
-                self._on_failure(Failure(step.node, error.key, None, error.timestamp, error.__cause__ or error))
+                cause = error.__cause__ or error
+                self._on_failure(Failure(step.node, error.key, None, error.timestamp, cause, closing=True))
                 operator.discarded |= {error.unit}
             else:
                 operator.discarded = frozenset()

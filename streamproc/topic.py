@@ -144,7 +144,7 @@ class Topic(Generic[K, V]):
         except Exception:  # noqa: BLE001 - a function of the user's may raise anything
             rows = enumerate(zip(values, own, strict=True))
             times = [self._event_ms(event_time, value, at, i) for i, (value, at) in rows]
-        if ahead_ms < FOREVER and times and max(map(sub, times, own)) > ahead_ms:
+        if ahead_ms < FOREVER and times and max(times) - min(own) > ahead_ms and max(map(sub, times, own)) > ahead_ms:
             _refuse_future(times, own, ahead_ms)
         return times
 

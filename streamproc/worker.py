@@ -6,6 +6,8 @@ One epoch, and what happens if the process dies behind each step:
  2. seal            the same: the epoch is in memory alone.
  3. commit          outputs, marks, changelog rows and offsets become visible together, or none of them does.
  4. settle          dies before: the store is behind its changelog; a restart replays the tail (`streamproc.restore`).
+ 5. purge           now and then: what of an internal topic was read and is committed is deleted. Dies before: a later
+                    epoch purges more.
 
 Log first, disk second, never the reverse: what is on disk was committed.
 """
@@ -14,17 +16,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from streamproc.assembly import Assembly
 from streamproc.clock import Clock
 from streamproc.collection import collection_paused
-from streamproc.errors import PlanChanged, RecordError
+from streamproc.errors import RecordError
 from streamproc.failures import Failures
 from streamproc.idle import IdleWatch
 from streamproc.internal_topic import Mark, mark_columns
-from streamproc.log import Assigned, Chunk, Columns, Committed, Fenced, Log, LogError, Partition, Replaced, Revoked, Source, TaskInput
+from streamproc.log import (
+    Assigned,
+    Chunk,
+    Columns,
+    Committed,
+    Fenced,
+    Log,
+    LogError,
+    Partition,
+    Replaced,
+    Revoked,
+    Source,
+    TaskInput,
+)
 from streamproc.operators.batch import NEVER
 from streamproc.pacing import readable
 from streamproc.plan import Plan, Stage, TaskId, Topology
@@ -38,6 +54,9 @@ from streamproc.task import Sealed, Task
 from streamproc.windows.duration import duration_ms
 
 logger = logging.getLogger("streamproc")
+
+PURGE_RECORDS: Final = 50_000
+"""So many records of a partition of an internal topic must have been read and committed before they are purged."""
 
 
 class EndOfInput(msgspec.Struct, frozen=True):
@@ -88,6 +107,8 @@ class Worker:
         self._owners: dict[Partition, Task] = {}
         self._known: dict[Partition, Committed] = {}
         """What is committed for the partitions of these tasks, as far as this worker knows."""
+        self._purged: dict[Partition, int] = {}
+        """Up to where this worker has purged internal topics; what was purged before it came is not known."""
         self._caught_up: set[Partition] = set()
         self._careful_to: dict[TaskId, dict[Partition, int]] = {}
         """Tasks to be stepped record by record, and up to where."""
@@ -273,7 +294,7 @@ class Worker:
             await self._commit()
 
     async def _commit(self) -> None:
-        """Steps 2 to 4 of an epoch."""
+        """Steps 2 to 5 of an epoch."""
         if any(task.dirty for task in self._tasks.values()):
             sealed: dict[TaskId, Sealed] = {}
             for task_id, task in self._tasks.items():  # a value that the codec cannot hold shows here
@@ -288,8 +309,21 @@ class Worker:
                 position = ends.get(Partition(self._plan.changelog_of(stage), task_id.number))
                 task.settle(sealed[task_id], position, self._settings.cache_bytes // len(self._tasks))
             self._after_commit()
+            await self._purge(offsets)
         self._epoch_began_ms = self._clock.now_ms()
         self._epoch_records = 0
+
+    async def _purge(self, committed: Mapping[Partition, Committed]) -> None:
+        """Delete what was read of internal topics, up to offsets that are known to be committed, never beyond."""
+        before = {
+            partition: position.offset
+            for partition, position in committed.items()
+            if position.offset - self._purged.get(partition, 0) >= PURGE_RECORDS
+            and isinstance(self._owners[partition].readers[partition], InternalReader)
+        }
+        if before:
+            await self._log.purge(before)
+            self._purged.update(before)
 
     def _send(self, sealed: Mapping[TaskId, Sealed]) -> None:
         now_ms = self._clock.now_ms()
@@ -372,15 +406,18 @@ class Worker:
         for partition in partitions:
             self._known.pop(partition, None)
         self._known.update(committed)
-        store = None
-        if stage.stateful:
-            store = self._disk.open(f"{stage.name}/{task_id.number}")
-            changelog = Partition(self._plan.changelog_of(stage), task_id.number)
-            await restore(store, self._log, changelog)
+        store = self._disk.open(f"{stage.name}/{task_id.number}") if stage.stateful else None
         failures = Failures()
-        task = self._assembly.task(
-            stage, task_id.number, store, on_bad=failures.bad_record, on_failure=failures.failed
-        )
+        try:
+            if store is not None:
+                await restore(store, self._log, Partition(self._plan.changelog_of(stage), task_id.number))
+            task = self._assembly.task(
+                stage, task_id.number, store, on_bad=failures.bad_record, on_failure=failures.failed
+            )
+        except BaseException:  # a plan that the store is not of: whoever comes next must find it unlocked
+            if store is not None:
+                store.close()
+            raise
         failures.attach(task)
         self._tasks[task_id] = task
         self._set_positions(task, committed)
@@ -396,21 +433,11 @@ class Worker:
     def _set_positions(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
         for partition, reader in task.readers.items():
             if partition in committed:
-                self._check_partitions(partition, committed[partition])
+                self._topology.check_partitions(self._plan.app, partition.topic, committed[partition])
                 reader.restore(committed[partition])
             else:
                 reader.reset()
             self._source.seek(partition, reader.position)
-
-    def _check_partitions(self, partition: Partition, committed: Committed) -> None:
-        before = msgspec.json.decode(committed.metadata).get("partitions")
-        now = self._topology.partitions[partition.topic]
-        if before != now:
-            msg = (
-                f"topic {partition.topic!r} had {before} partitions when app {self._plan.app!r} last ran and has {now} now: "
-                "keyed state would no longer be where its keys are. Run under another App name, or: streamproc reset"
-            )
-            raise PlanChanged(msg)
 
     def _drop_tasks(self) -> None:
         for task in self._tasks.values():

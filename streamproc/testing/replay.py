@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -65,7 +66,7 @@ class Output(Mapping[str, list[Any]]):
         return len(run_now(self._log.topics()))
 
     def records(self, name: str) -> list[WholeRecord[Any, Any]]:
-        """A topic's records, whole; keys and values decoded by the topic's types, bytes for a topic the app does not declare."""
+        """A topic's records, whole, decoded by the topic's types; bytes for a topic the app does not declare."""
         found: list[WholeRecord[Any, Any]] = []
         topic = self._app.topics.get(name)
         for number in range(run_now(self._log.topics())[name].partitions):
@@ -105,9 +106,9 @@ def replay(
 ) -> Output:
     """Run the app on the records of each source topic, then end the input as `run --until-end` does.
 
-    The plan, serdes, tasks and epochs are the real ones; the log and the stores are in memory. Inputs are values or `Record`s.
-    batch_size, partitions and workers change no final result (design: one answer); `seed` shuffles the arrival within each
-    topic's grace, draws batch sizes up to batch_size, and the pace of each partition. Time goes on to `until` before the
+    The plan, serdes, tasks and epochs are the real ones; log and stores are in memory. Inputs are values or `Record`s.
+    batch_size, partitions and workers change no final result; `seed` shuffles the arrival within each
+    topic's grace and draws the sizes of batches and the pace of partitions. Time goes on to `until` before the
     input ends, so that timers up to it fire.
     A record that fails under the policy "fail" raises RecordError.
     """
@@ -115,11 +116,12 @@ def replay(
     chunk_records = batch_size if seed is None else lambda: rng.choice((0, 1, rng.randint(1, batch_size), batch_size))
     log = MemoryLog(chunk_records=chunk_records)
     disk = MemoryDisk()
+    sources = app.plan.sources  # first: stream functions may declare topics
     for name, topic in app.topics.items():
-        if name in inputs and topic not in app.plan.sources:
+        if name in inputs and topic not in sources:
             msg = f"topic {name!r} is not read by app {app.name!r} from outside: inputs are for its sources"
             raise DefinitionError(msg)
-    for topic in app.plan.sources:
+    for topic in sources:
         given = [one if isinstance(one, Record) else Record(one) for one in inputs.get(topic.name, ())]
         _check_known(app, inputs)
         run_now(_fill(log, topic, _arrival(topic, given, rng if seed is not None else None), partitions))
@@ -133,7 +135,7 @@ def replay(
 
 
 def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never has to wait, as those of a log in memory; works inside a running loop too."""
+    """The result of a coroutine that never has to wait, as those of a log in memory; also in a running loop."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -211,8 +213,10 @@ def _arrival(topic: Topic[Any, Any], records: list[Record], rng: random.Random |
     """Another order of arrival, in which no record comes later than the topic's grace allows."""
     if rng is None:
         return records
-    delayed = [(_time(topic, record) + rng.randint(0, topic.grace_ms or 0), place) for place, record in enumerate(records)]
-    in_order = all(_time(topic, a) <= _time(topic, b) for a, b in zip(records, records[1:], strict=False))
+    delayed = [
+        (_time(topic, record) + rng.randint(0, topic.grace_ms or 0), place) for place, record in enumerate(records)
+    ]
+    in_order = all(_time(topic, a) <= _time(topic, b) for a, b in pairwise(records))
     return [records[place] for _, place in sorted(delayed)] if in_order else records
 
 

@@ -1,8 +1,8 @@
 """What the apps must give, computed by plain loops over the whole input, by definition, without streamproc.
 
-Input is a list of partitions, each the list of its lines (or rows) in order of arrival. A partition's clock is the largest
-time read from it so far; a record is late for a window if the window's end + grace is not after that clock, and for what
-has no fixed end if its own time + grace is before it. Times are ms since the epoch.
+Input is a list of partitions, each the list of its events in order of arrival. A partition's clock is the largest time
+read from it so far; an event is late for a window if the window's end + grace is not after that clock, and for what has
+no fixed end if its own time + grace is before it. Times are ms since the epoch.
 """
 
 import csv
@@ -204,7 +204,7 @@ def temperatures(partitions: list[list[Reading]]) -> list[dict[str, Any]]:
 
 
 def alerts(partitions: list[list[Reading]]) -> dict[int, list[dict[str, Any]]]:
-    """The alerts of each mote. At the end of the input it is as late as the partition that is furthest behind, less grace."""
+    """The alerts of each mote. The input ends at the clock of the partition that is furthest behind, less grace."""
     end = min(max(r.at for r in partition) for partition in partitions) - 10 * SECOND
     last: dict[int, int] = {}
     found: dict[int, list[dict[str, Any]]] = {}

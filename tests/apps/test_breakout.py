@@ -52,7 +52,7 @@ def test_seven_minutes_are_too_long_ago() -> None:
 
 @needs(TWEETS)
 def test_the_goals_break_out() -> None:
-    """On the opening day, once the beginning is over, the goals at 16:17 and 16:32 stand out, and all hour nothing else does."""
+    """On the opening day, once the first minutes are over, both goals break out, and nothing else until 16:50."""
     out = replay(app, {"tweets": tweet_records()})
     at = [(f"{row.at:%H:%M}", row.tag) for row in out["breakouts"] if 11 <= row.at.minute < 50 and row.at.hour == 16]
     assert {minute for minute, _ in at} == {"16:19", "16:33", "16:34", "16:35", "16:36"}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from streamproc import App
-from streamproc.clock import Clock, SystemClock
+from streamproc.clock import ManualClock
 from streamproc.launch import end_of_input, prepare
 from streamproc.log import Columns, Partition
 from streamproc.memory_log import MemoryLog
@@ -35,15 +35,12 @@ def append(log: MemoryLog, name: str, topic: Input) -> None:
 
 
 class Run:
-    """One worker of an app, from the first record to the end of the input as it is when the run begins.
+    """One worker of an app. Its time is the CPU's, so that epochs are as long on a busy machine as on a quiet one."""
 
-    watch   called after each turn
-    """
-
-    def __init__(self, app: App, log: MemoryLog, disk: Disk | None = None, clock: Clock | None = None) -> None:
-        self.log = log
+    def __init__(self, app: App, log: MemoryLog, disk: Disk | None = None, *, until_end: bool = True) -> None:
         launch = run_now(prepare(app, log))
-        end = run_now(end_of_input(launch, log))
+        self._log = log
+        self._clock = ManualClock()
         self.worker = Worker(
             launch.plan,
             launch.topology,
@@ -51,19 +48,51 @@ class Run:
             MemoryDisk() if disk is None else disk,
             app.codec(),
             settings=app.settings({}, {}),
-            clock=SystemClock() if clock is None else clock,
+            clock=self._clock,
             member="worker",
             partitions_of=launch.partitions_of,
-            end=end,
+            end=run_now(end_of_input(launch, log)) if until_end else None,
         )
-
-    def __call__(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Run to the end."""
         run_now(self.worker.start())
+
+    def to_end(self, watch: Callable[[], None] = lambda: None) -> None:
+        """The input ends with what is there: everything that is open closes. `watch` is called after each turn."""
         while not (self.worker.tasks and self.worker.done):
-            run_now(self.worker.turn(0))
+            self._turn()
             watch()
+
+    def assign(self) -> None:
+        """The tasks are there, with their stores."""
+        while not self.worker.tasks:
+            self._turn()
+
+    def to_here(self) -> None:
+        """What is there is taken in and committed, and the input goes on."""
+        while self._behind():
+            self._turn()
+        self._clock.advance(60_000)  # an epoch is due
+        self._turn()
+
+    def stop(self) -> None:
+        """Leave."""
         run_now(self.worker.stop())
+
+    def _turn(self) -> None:
+        began = time.process_time_ns()
+        run_now(self.worker.turn(0))
+        self._clock.advance((time.process_time_ns() - began) // 1_000_000)
+
+    def _behind(self) -> bool:
+        positions = {p: reader.position for task in self.worker.tasks.values() for p, reader in task.readers.items()}
+        ends = run_now(self._log.ends(list(positions)))
+        return any(position < ends[partition] for partition, position in positions.items())
+
+
+def run_to_end(app: App, log: MemoryLog) -> None:
+    """The app's whole life on what the log holds, start and stop included."""
+    run = Run(app, log)
+    run.to_end()
+    run.stop()
 
 
 def results_of(log: MemoryLog) -> list[Columns]:

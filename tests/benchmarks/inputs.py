@@ -55,21 +55,19 @@ def tweets_and_tags(count: int, *, seed: int = 7) -> tuple[Input, Input]:
 
 
 def one_of_each(keys: int, *, seed: int = 11) -> Input:
-    """A record of each key, in any order, all within a minute of event time."""
-    rng = random.Random(seed)
-    return _tags(rng.sample(range(keys), keys))
+    """A record of each key, in any order, all within the first half of a minute of event time."""
+    return _tags(random.Random(seed).sample(range(keys), keys), START_MS)
 
 
 def any_of(keys: int, count: int, *, seed: int = 13) -> Input:
-    """Records of keys chosen evenly, all within a minute of event time."""
-    rng = random.Random(seed)
-    return _tags([rng.randrange(keys) for _ in range(count)])
+    """Records of keys chosen evenly, all within the second half of that minute."""
+    return _tags(random.Random(seed).choices(range(keys), k=count), START_MS + 30_000)
 
 
-def _tags(numbers: Sequence[int]) -> Input:
+def _tags(numbers: Sequence[int], begin_ms: int) -> Input:
     topic = _empty()
     for place, number in enumerate(numbers):
-        timestamp = START_MS + place * 50_000 // len(numbers)
+        timestamp = begin_ms + place * 30_000 // len(numbers)
         tag = f"tag{number}"
         _append(topic, tag, {"tag": tag, "user": "u1", "ts": timestamp}, timestamp)
     return topic

@@ -80,7 +80,7 @@ from streamproc.cli import main
 try:
     main(["--help"])
 finally:
-    heavy = {"rocksdict", "aiokafka", "asyncio", "rich.live", "orjson", "streamproc.worker", "streamproc.cli.run"}
+    heavy = {"rocksdict", "aiokafka", "asyncio", "rich.live", "streamproc.worker", "streamproc.cli.run"}
     print("LOADED", sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,16 +16,32 @@ class Crash(BaseException):
 
 
 class Doors:
-    """Counts a worker's calls. `crash_at` numbers moments: 2 * call before it, 2 * call + 1 behind it."""
+    """Counts a worker's calls. Moments are numbered: 2 * call before it, 2 * call + 1 behind it.
 
-    def __init__(self, *, crash_at: int | None = None) -> None:
-        self.crash_at = crash_at
+    happens   what happens at a moment, once: it may raise Crash
+    before    what happens before the next call of a name, once
+    """
+
+    def __init__(self, happens: Mapping[int, Callable[[], None]] | None = None) -> None:
+        self.happens = dict(happens or {})
+        self.before: dict[str, Callable[[], None]] = {}
         self.calls: list[str] = []
         self.dead = False
+
+    @property
+    def now(self) -> int:
+        """The next moment."""
+        return 2 * len(self.calls)
+
+    def crash(self) -> None:
+        """The worker ends here."""
+        self.dead = True
+        raise Crash
 
     def moment(self, name: str) -> None:
         """Before a call."""
         self.calls.append(name)
+        self.before.pop(name, _nothing)()
         self._pass(2 * (len(self.calls) - 1))
 
     def passed(self) -> None:
@@ -33,8 +49,10 @@ class Doors:
         self._pass(2 * (len(self.calls) - 1) + 1)
 
     def _pass(self, moment: int) -> None:
-        if self.dead or moment == self.crash_at:
-            self.dead = True
+        if self.dead:
+            raise Crash
+        self.happens.pop(moment, _nothing)()
+        if self.dead:
             raise Crash
 
     def call(self, name: str, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -50,6 +68,10 @@ class Doors:
         result = await f(*args, **options)
         self.passed()
         return result
+
+
+def _nothing() -> None:
+    """Most moments pass."""
 
 
 class DoorLog:

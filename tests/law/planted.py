@@ -295,14 +295,13 @@ def _(patch: MonkeyPatch) -> None:
 
 @bug("timers at the watermark alone")
 def _(patch: MonkeyPatch) -> None:
-    real_pop, real_process = Timers.pop, Process.process
+    real = Process.process
 
     def process(self: Process, batch: Batch, side: int = 0) -> Batch:
         with MonkeyPatch.context() as inside:
             inside.setattr(Timers, "pop", lambda *_: None)
-            return real_process(self, batch, side)
+            return real(self, batch, side)
 
-    del real_pop
     patch.setattr(Process, "process", process)
 
 
@@ -311,7 +310,7 @@ def _(patch: MonkeyPatch) -> None:
     real = Process.process
 
     def process(self: Process, batch: Batch, side: int = 0) -> Batch:
-        clocks = [max(self.watermark, ts if c is None else c) for ts, c in zip(batch.timestamps, batch.clocks or [None] * len(batch), strict=True)]
+        clocks = [max(self.watermark, timestamp) for timestamp in batch.timestamps]
         return real(self, Batch(batch.keys, batch.values, batch.timestamps, clocks, batch.origins), side)
 
     patch.setattr(Process, "process", process)

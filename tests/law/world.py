@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from streamproc import App
 from streamproc.clock import ManualClock
 from streamproc.launch import end_of_input, prepare
 from streamproc.log import Partition
@@ -37,6 +36,10 @@ FAULTY_TURNS = 300
 """Faults happen in so many turns of a run at most, so that it ends."""
 
 
+class Hangs(Exception):
+    """A run does not end."""
+
+
 class Schedule(NamedTuple):
     """What is drawn for a whole run.
 
@@ -44,7 +47,8 @@ class Schedule(NamedTuple):
     chunks      sizes of batches to draw from
     epoch       chance that time passes, so that an epoch is due, after a turn
     settings    of the app
-    faults      chance of a fault in a turn: a crash at one of the next door calls, an expulsion, a worker that comes or goes
+    faults      chance, in each turn, that a worker crashes or stalls at one of its next door calls, is taken for dead,
+                comes or goes
     one_disk    all workers are on one machine
     """
 
@@ -71,12 +75,8 @@ def random_schedule(rng: random.Random, *, faults: bool) -> Schedule:
     )
 
 
-class Hangs(Exception):
-    """A run does not end."""
-
-
-class _Member:
-    """A worker process."""
+class Member:
+    """A worker process, its doors and its disk."""
 
     def __init__(self, name: str, worker: Worker, doors: Doors, disk: MemoryDisk) -> None:
         self.name = name
@@ -88,7 +88,10 @@ class _Member:
 class World:
     """One log, some disks, and workers that come and go.
 
-    plain   whether nothing happened but work, so that what workers counted is all there was
+    members   the workers that live
+    alarms    what the engine said of a broken law
+    plain     nothing happened but work, so that what workers counted is all there was
+    calls     the door calls of the workers that are gone
     """
 
     def __init__(self, spec: Spec, inputs: Inputs, schedule: Schedule, rng: random.Random) -> None:
@@ -98,157 +101,187 @@ class World:
         self.rng = rng
         self.app = build(spec, **schedule.settings)
         self.log = MemoryLog(chunk_records=lambda: rng.choice(schedule.chunks))
+        self.members: list[Member] = []
         self.late: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.alarms: list[str] = []
         self.plain = True
         self.calls: list[str] = []
-        self.moments = 0
         self._sent: dict[int, list[int]] = defaultdict(list)
         self._clock = ManualClock()
-        self._members: list[_Member] = []
         self._disks: list[MemoryDisk] = [MemoryDisk(undo_writes=5)]
         self._names = 0
+        self._stalled: set[str] = set()
 
     # ------------------------------------------------------------------------------------ runs
 
     def go(self, *, crash_at: int | None = None, wipe: bool = False) -> World:
-        """All runs until the end. `crash_at`: the first worker of the first run dies there, and another goes on."""
-        with _alarms(self.alarms):
-            for n in self.spec.of_kind("source"):
-                partitions = self.spec.nodes[n].args["partitions"]
-                run_now(self.log.create(f"source-{n}", partitions=partitions, config={}))
+        """All runs until the end. `crash_at`: the first worker of the first run dies at this moment, and another goes on."""
+        with heard(self.alarms):
             for number, limits in enumerate(self.inputs.runs):
-                self._append(limits)
-                self._run(crash_at if number == 0 else None, wipe=wipe)
+                self.begin(limits)
+                for worker in range(self.schedule.workers):
+                    member = self.join()
+                    if member is not None and crash_at is not None and number == worker == 0:
+                        member.doors.happens[crash_at] = member.doors.crash
+                self.drive(wipe=wipe)
         return self
 
-    def _append(self, limits: Mapping[int, Sequence[int]]) -> None:
+    def begin(self, limits: Mapping[int, Sequence[int]]) -> None:
+        """The sources grow; the end of the input is where they end now."""
+        for n in self.spec.of_kind("source"):
+            run_now(self.log.create(f"source-{n}", partitions=self.spec.nodes[n].args["partitions"], config={}))
+        self.append(limits)
+        self.launch = run_now(prepare(self.app, self.log))
+        self.end = run_now(end_of_input(self.launch, self.log))
+        self._codec = self.app.codec()
+
+    def append(self, limits: Mapping[int, Sequence[int]]) -> None:
+        """The sources grow."""
         sink = run_now(self.log.sink(None, "input"))
         for n, counts in limits.items():
             sent = self._sent[n] or [0] * len(counts)
             for number, (before, after) in enumerate(zip(sent, counts, strict=True)):
-                sink.send(Partition(f"source-{n}", number), columns_of(self.app, n, self.inputs.records[n][number][before:after]))
+                more = self.inputs.records[n][number][before:after]
+                sink.send(Partition(f"source-{n}", number), columns_of(self.app, n, more))
             self._sent[n] = list(counts)
         run_now(sink.commit({}))
 
-    def _run(self, crash_at: int | None, *, wipe: bool) -> None:
-        """One run: a snapshot of the ends, workers, and turns until every task has ended and all of it is committed."""
-        self._launch = run_now(prepare(self.app, self.log))
-        self._end = run_now(end_of_input(self._launch, self.log))
-        self._codec, self._joined = self.app.codec(), False
-        for _ in range(self.schedule.workers):
-            self._join(crash_at)
-            crash_at = None
-        self._joined = True  # who comes later has seen no class of the values before
+    def drive(self, *, wipe: bool = False) -> None:
+        """Turns, until every task has ended and all of it is committed; then all leave. `wipe`: disks do not outlive a crash."""
         for turn in range(TURNS):
-            member = self.rng.choice(self._members)
+            member = self.rng.choice(self.members)
             if turn < FAULTY_TURNS and self.rng.random() < self.schedule.faults:
                 self._fault(member)
                 continue
-            self._turn(member, wipe=wipe)
+            self.turn(member, wipe=wipe)
             if self.rng.random() < self.schedule.epoch:
-                self._clock.advance(1_000)
+                self.pass_time(1_000)
             if turn % 8 == 0 and self._ended():
                 break
         else:
-            open_tasks = [f"{m.name}: {t}" for m in self._members for t, k in m.worker.tasks.items() if not k.ended_run]
-            raise Hangs(f"not ended: {open_tasks}")
-        while self._members:
-            self._leave(self._members[0])
+            left = [f"{m.name}: {task_id}" for m in self.members for task_id, task in m.worker.tasks.items() if not task.ended_run]
+            raise Hangs(f"not ended: {left}")
+        while self.members:
+            self.leave(self.members[0])
 
     def _ended(self) -> bool:
-        owned = {task for member in self._members for task in member.worker.tasks}
-        tasks = sum(self._launch.topology.tasks.values())
-        return len(owned) == tasks and all(member.worker.done for member in self._members)
+        owned = {task for member in self.members for task in member.worker.tasks}
+        tasks = sum(self.launch.topology.tasks.values())
+        return len(owned) == tasks and all(member.worker.done for member in self.members)
 
-    def _turn(self, member: _Member, *, wipe: bool = False) -> None:
+    def pass_time(self, ms: int) -> None:
+        """An epoch may be due."""
+        self._clock.advance(ms)
+
+    # ------------------------------------------------------------------------------------ workers
+
+    def join(self, name: str = "", disk: MemoryDisk | None = None, *, fresh: bool = False) -> Member | None:
+        """Another worker; None where it crashed at once. `fresh`: it has seen no class of the values before."""
+        if not name:
+            self._names += 1
+            name = f"worker-{self._names}"
+        doors, disk = Doors(), disk or self._free_disk()
+        worker = Worker(
+            self.launch.plan,
+            self.launch.topology,
+            DoorLog(self.log, doors),  # type: ignore[arg-type] # its sources and sinks are proxies too
+            DoorDisk(disk, doors),
+            self.app.codec() if fresh else self._codec,
+            settings=self.app.settings({}, {}),
+            clock=self._clock,
+            member=name,
+            partitions_of=self.launch.partitions_of,
+            end=self.end,
+        )
+        member = Member(name, worker, doors, disk)
+        self.members.append(member)
+        run_now(worker.start())
+        return member
+
+    def _free_disk(self) -> MemoryDisk:
+        if self.schedule.one_disk:
+            return self._disks[0].beside()
+        free = [disk for disk in self._disks if all(member.disk is not disk for member in self.members)]
+        if free:
+            return self.rng.choice(free)
+        self._disks.append(MemoryDisk(undo_writes=5))
+        return self._disks[-1]
+
+    def turn(self, member: Member, *, wipe: bool = False) -> None:
+        """One turn of a worker, unless it is stopped."""
+        if member.name in self._stalled:
+            return
         try:
             run_now(member.worker.turn(0))
         except (Crash, StoreLocked):
             self._buried(member, wipe=wipe)
 
-    # ------------------------------------------------------------------------------------ workers
-
-    def _join(self, crash_at: int | None = None, name: str = "", disk: MemoryDisk | None = None) -> None:
-        if not name:
-            self._names += 1
-            name = f"worker-{self._names}"
-        if disk is None:
-            free = [d for d in self._disks if all(m.disk is not d for m in self._members)]
-            if self.schedule.one_disk or not free:
-                disk = self._disks[0].beside() if self.schedule.one_disk else MemoryDisk(undo_writes=5)
-                self._disks.append(disk)
-            else:
-                disk = self.rng.choice(free)
-        doors = Doors(crash_at=crash_at)
-        worker = Worker(
-            self._launch.plan,
-            self._launch.topology,
-            DoorLog(self.log, doors),  # type: ignore[arg-type] # its sources and sinks are proxies too
-            DoorDisk(disk, doors),
-            self._codec if not self._joined else self.app.codec(),
-            settings=self.app.settings({}, {}),
-            clock=self._clock,
-            member=name,
-            partitions_of=self._launch.partitions_of,
-            end=self._end,
-        )
-        member = _Member(name, worker, doors, disk)
-        self._members.append(member)
-        try:
-            run_now(worker.start())
-        except Crash:
-            self._buried(member)
-
-    def _leave(self, member: _Member) -> None:
+    def leave(self, member: Member) -> None:
+        """A worker stops as it should."""
         try:
             run_now(member.worker.stop())
         except Crash:
             self._buried(member, again=False)
-            return
-        self._forget(member)
+        else:
+            self._forget(member)
 
-    def _forget(self, member: _Member) -> None:
-        self._members.remove(member)
+    def expel(self, name: str) -> None:
+        """The group takes a worker for dead."""
+        if name in self.log._groups[self.app.name].members:
+            self.log.expel(self.app.name, name)
+
+    def stall(self, member: Member) -> None:
+        """A worker is stopped where it is and taken for dead; the others go on; then it goes on too."""
+        if member.name in self._stalled:
+            return
+        self._stalled.add(member.name)
+        self.expel(member.name)
+        for _ in range(self.rng.choice((1, 4, 20))):
+            if all(other.name in self._stalled for other in self.members):
+                self.join(fresh=True)
+            self.turn(self.rng.choice([other for other in self.members if other.name not in self._stalled]))
+            self.pass_time(1_000)
+        self._stalled.discard(member.name)
+
+    def _forget(self, member: Member) -> None:
+        self.members.remove(member)
         self.late.update(member.worker.late)
         self.skipped.update(member.worker.skipped)
         self.calls += member.doors.calls
 
-    def _buried(self, member: _Member, *, wipe: bool = False, again: bool = True) -> None:
+    def _buried(self, member: Member, *, wipe: bool = False, again: bool = True) -> None:
         """What was in its memory is gone; its disk may be older, or gone too; another one may come under its name."""
         self.plain = False
         self._forget(member)
         member.doors.dead = True
         member.disk.crash(lost_writes=self.rng.choice((0, 0, 1, 3)))
         if wipe or (self.schedule.faults and self.rng.random() < 0.2):
-            self._wipe(member.disk)
+            for name, image in list(member.disk._images.items()):
+                if image.holder is None:
+                    member.disk.wipe(name)
         name = member.name if again and self.rng.random() < 0.5 else ""
-        if not name and member.name in self.log._groups[self.app.name].members:
-            self.log.expel(self.app.name, member.name)
-        if again and (name or not self._members or self.rng.random() < 0.7):
-            self._join(name=name, disk=member.disk)
+        if not name:
+            self.expel(member.name)
+        if again and (name or not self.members or self.rng.random() < 0.7):
+            self.join(name, member.disk, fresh=True)
 
-    def _wipe(self, disk: MemoryDisk) -> None:
-        for name, image in list(disk._images.items()):
-            if image.holder is None:
-                disk.wipe(name)
-
-    def _fault(self, member: _Member) -> None:
+    def _fault(self, member: Member) -> None:
         self.plain = False
         kind = self.rng.random()
+        moment = member.doors.now + self.rng.randint(0, self.rng.choice((3, 20, 100)))
         if kind < 0.5:
-            at = 2 * len(member.doors.calls) + self.rng.randint(0, self.rng.choice((3, 20, 100)))
-            member.doors.crash_at = at
-        elif kind < 0.65:
-            if member.name in self.log._groups[self.app.name].members:
-                self.log.expel(self.app.name, member.name)
-        elif kind < 0.85 and len(self._members) < 4:
-            self._join()
-        elif len(self._members) > 1:
-            self._leave(member)
+            member.doors.happens[moment] = member.doors.crash
+        elif kind < 0.6:
+            member.doors.happens[moment] = lambda: self.stall(member)
+        elif kind < 0.7:
+            self.expel(member.name)
+        elif kind < 0.85 and len(self.members) < 4:
+            self.join(fresh=True)
+        elif len(self.members) > 1:
+            self.leave(member)
 
-    # ------------------------------------------------------------------------------------ the answer
+    # ------------------------------------------------------------------------------------ what came of it
 
     def rows(self, n: int) -> dict[tuple[int, bytes | None], list[tuple[bytes | None, int]]]:
         """What an output topic received: by partition and key, (value, timestamp) in order."""
@@ -263,11 +296,11 @@ class World:
         """The rows of a running aggregate by (task, key), from the changelog alone."""
         node = next(node for node in self.app.plan.nodes if node.step == f"n{n}")
         assert isinstance(node.kind, Running)
-        stage = self._launch.plan.stage_of[node.id]
+        stage = self.launch.plan.stage_of[node.id]
         found = {}
-        for task in range(self._launch.topology.tasks[stage.name]):
+        for task in range(self.launch.topology.tasks[stage.name]):
             store = MemoryDisk().open("table")
-            changelog = Partition(self._launch.plan.changelog_of(stage), task)
+            changelog = Partition(self.launch.plan.changelog_of(stage), task)
             columns = run_now(self.log.read(changelog, 0, FOREVER)).columns
             for key, value in zip(columns.keys, columns.values, strict=True):
                 store.write({key or b"": value}, 0)
@@ -276,27 +309,27 @@ class World:
         return found
 
 
-def differs(spec: Spec, world: World, answer: Answer) -> str:
+def differs(world: World, answer: Answer) -> str:
     """'' where the world gave the answer, else what differed first."""
+    spec = world.spec
     if world.alarms:
         return f"alarm: {world.alarms[0]}"
     for n, expected in answer.rows.items():
-        what = _differs(spec, n, expected, world.rows(n))
-        if what:
+        if what := _rows_differ(spec, n, expected, world.rows(n)):
             return what
     for n, table in answer.tables.items():
         if spec.ordered(n) and world.table(n) != table:
-            return f"table of {_name(spec, n)}: {world.table(n)} is not {table}"
+            return f"table of n{n}: {world.table(n)} is not {table}"
     if world.plain:
-        for what, of_nodes, got in (("late", answer.late, world.late), ("skipped", answer.skipped, world.skipped)):
-            expected = {_step(spec, n): count for n, count in of_nodes.items()}
-            if expected != dict(got):
-                return f"{what} records: {dict(got)} are not {expected}"
+        for what, by_node, got in (("late", answer.late, world.late), ("skipped", answer.skipped, world.skipped)):
+            wanted = {_step(spec, n): count for n, count in by_node.items()}
+            if wanted != dict(got):
+                return f"{what} records: {dict(got)} are not {wanted}"
     return ""
 
 
-def _differs(spec: Spec, n: int, expected: Mapping[Any, Any], got: Mapping[Any, Any]) -> str:
-    name = _name(spec, n)
+def _rows_differ(spec: Spec, n: int, expected: Mapping[Any, Any], got: Mapping[Any, Any]) -> str:
+    name = f"{spec.nodes[n].kind} n{n}"
     if expected.keys() != got.keys():
         return f"keys of {name}: {sorted(map(str, got))} are not {sorted(map(str, expected))}"
     for place, rows in expected.items():
@@ -309,11 +342,8 @@ def _differs(spec: Spec, n: int, expected: Mapping[Any, Any], got: Mapping[Any, 
     return ""
 
 
-def _name(spec: Spec, n: int) -> str:
-    return f"{spec.nodes[n].kind} n{n}"
-
-
 def _step(spec: Spec, n: int) -> str:
+    """The engine's name of a node."""
     step = f"n{n + 2}-partial" if spec.nodes[n].kind == "partial" else f"n{n}"
     return f"f{spec.nodes[n].function}.{step}"
 
@@ -328,13 +358,16 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _alarms(into: list[str]) -> Iterator[None]:
+def heard(into: list[str]) -> Iterator[None]:
+    """What the engine says loudly; it says nothing else."""
     logger = logging.getLogger("streamproc")
-    listener = _Listener(into)
+    listener, level, propagate = _Listener(into), logger.level, logger.propagate
     logger.addHandler(listener)
-    propagate, logger.propagate = logger.propagate, False
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(listener)
+        logger.setLevel(level)
         logger.propagate = propagate

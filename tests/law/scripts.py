@@ -1,0 +1,143 @@
+"""Schedules written by hand, for what a random one meets seldom; each gives '' or what differed from the oracle's answer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from pytest import MonkeyPatch
+
+from streamproc.launch import end_of_input
+from streamproc.log import Chunk, Partition
+from streamproc.testing.replay import run_now
+from streamproc.worker import Worker
+from tests.law.check import answer_of, given
+from tests.law.directed import COUNTED, TIMERS, rekeyed, window
+from tests.law.inputs import Inputs, random_inputs
+from tests.law.world import Member, Schedule, World, differs, heard
+
+STEPWISE = Schedule(chunks=(2,))
+
+
+def played(script: Callable[[World, Inputs], None], seed: int = 3) -> str:
+    """A world of counted windows behind a re-key, in which a script is played before it goes on to the end."""
+    inputs = random_inputs(COUNTED, random.Random(seed))
+    inputs = Inputs(inputs.records, inputs.runs[-1:])
+    answer = answer_of(COUNTED, inputs)
+    world = World(COUNTED, inputs, STEPWISE, random.Random(seed))
+    try:
+        with heard(world.alarms):
+            script(world, inputs)
+            world.drive()
+        return differs(world, answer)
+    except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
+        return f"{type(error).__name__}: {error}"
+
+
+def _joined(world: World) -> Member:
+    member = world.join()
+    assert member is not None
+    return member
+
+
+def _turns(world: World, member: Member, count: int, *, commit: bool) -> None:
+    for _ in range(count):
+        world.turn(member)
+        if commit:
+            world.pass_time(1_000)
+
+
+def owned_elsewhere_meanwhile() -> str:
+    """A worker releases its tasks, another has them for some epochs and leaves, and only then is the first told again."""
+
+    def script(world: World, inputs: Inputs) -> None:
+        world.plain = False
+        world.begin(inputs.runs[0])
+        first = _joined(world)
+        _turns(world, first, 6, commit=True)
+        second = _joined(world)
+        _turns(world, first, 1, commit=False)  # told to give up what it has
+        _turns(world, second, 8, commit=True)
+        world.leave(second)
+
+    return played(script)
+
+
+def stopped_before_its_commit() -> str:
+    """A worker with an open epoch is stopped before it commits and taken for dead; another goes on; then it goes on too."""
+
+    def script(world: World, inputs: Inputs) -> None:
+        world.plain = False
+        world.begin(inputs.runs[0])
+        first = _joined(world)
+        _turns(world, first, 4, commit=True)
+        _turns(world, first, 1, commit=False)
+        first.doors.before["sink.commit"] = lambda: world.stall(first)
+        world.pass_time(1_000)
+
+    return played(script, seed=4)
+
+
+def two_workers_and_a_source_that_grows(*, one_end: bool = True) -> str:
+    """The sources grow between the starts of two workers of a run: its end is where they ended before; the rest is a later run's."""
+    inputs = random_inputs(COUNTED, random.Random(3))
+    whole = inputs.runs[-1]
+    half = {n: [count // 2 for count in counts] for n, counts in whole.items()}
+    answer = answer_of(COUNTED, Inputs(inputs.records, [half, whole]))
+    world = World(COUNTED, inputs, STEPWISE, random.Random(3))
+    try:
+        with heard(world.alarms):
+            world.begin(half)
+            _joined(world)
+            world.append(whole)
+            if not one_end:
+                world.end = run_now(end_of_input(world.launch, world.log))
+            _joined(world)
+            world.drive()
+            world.begin(whole)
+            _joined(world)
+            world.drive()
+        return differs(world, answer)
+    except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
+        return f"{type(error).__name__}: {error}"
+
+
+def overlapped_epochs(step: int = 3) -> str:
+    """The next epoch is stepped while one commits; a crash at any moment behind that changes nothing."""
+
+    async def commit(self: Worker) -> None:
+        sealed = {task_id: task.seal() for task_id, task in self._tasks.items()}
+        self._send(sealed)
+        for event in await self._source.poll(self._readable(), 0):
+            assert isinstance(event, Chunk), "one worker: nobody comes or goes"
+            await self._step(event)
+        offsets = self._offsets(sealed)
+        ends = await self._sink.commit(offsets)
+        self._known.update(offsets)
+        for task_id, task in self._tasks.items():
+            changelog = Partition(self._plan.changelog_of(self._stages[task_id.stage]), task_id.number)
+            task.settle(sealed[task_id], ends.get(changelog), 1)
+            self._report(task)
+
+    spec = rekeyed(window(2, "count", grace=3), partitions=1)
+    inputs = random_inputs(spec, random.Random(4))
+    inputs = Inputs(inputs.records, inputs.runs[-1:])
+    answer = answer_of(spec, inputs)
+    with MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_commit", commit)
+        calls = World(spec, inputs, STEPWISE, random.Random(0)).go().calls
+        for moment in range(0, 2 * len(calls), step):
+            if what := given(spec, inputs, answer, STEPWISE, random.Random(0), crash_at=moment):
+                return f"moment {moment}: {what}"
+    return ""
+
+
+def timers_in_fine_and_coarse_batches() -> str:
+    """Each record by itself, and all at once."""
+    for seed in range(6):
+        inputs = random_inputs(TIMERS, random.Random(seed))
+        answer = answer_of(TIMERS, inputs)
+        for chunk in (1, 1_000):
+            if what := given(TIMERS, inputs, answer, Schedule(chunks=(chunk,)), random.Random(seed)):
+                return f"batches of {chunk}: {what}"
+    return ""
