@@ -6,7 +6,7 @@
 
 Tweets are those of `streamproc.apps.trending`. Out comes a record for each hashtag and minute that breaks out:
 
-    {"tag": "ecuador", "at": "2022-11-20T16:19:00Z", "now": 17, "usual": 3.6666666666666665, "score": 6.172133998483676}
+    {"tag": "ecuador", "at": "2022-11-20T16:19:00Z", "now": 17, "usual": 3.6666666666666665, "score": 6.172133998483678}
 
     usual   the mean count of the six minutes before; a minute without the hashtag counts as zero
     score   (now - usual) / sqrt(usual + 1); 4 or more is a breakout, if the minute has at least 5 uses

@@ -1,13 +1,12 @@
 """Sensors: the temperature at each mote in ten minutes, and an alarm when one is silent. Learn here: state and timers.
 
-streamproc send readings motes.txt --lines
-streamproc run streamproc.apps.sensors:app --until-end
-streamproc tail temperatures  {"key": 1, "start": ..., "end": ..., "mean": 22.026666666666667, "low": 22.02, ...}
-streamproc tail alerts        {"mote": 20, "status": "silent", "at": 1163519826828}, then "back" when it is
+What to run, and what comes out; the next reading of a silent mote is another alert, "back":
+    streamproc send readings motes.txt && streamproc run streamproc.apps.sensors:app --until-end
+    streamproc tail temperatures    {"key": 1, "start": ..., "end": ..., "mean": 22.026666666666667, "low": 22.02, ...}
+    streamproc tail alerts          {"mote": 20, "status": "silent", "at": 1163519826828}
 """
 
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -16,15 +15,15 @@ from streamproc import App, Context, Stream, WindowResult, agg, process, tumblin
 
 
 class Reading(Struct):
-    """A line of tokens with decimal commas: time in ms, mote, ..., temperature in degrees Celsius, and light twice."""
+    """A line of tokens with decimal commas: the time in ms, the mote, ..., the temperature, and light twice."""
 
     at: int
     mote: int
-    temperature: float
+    celsius: float
 
 
-class Temperature(Struct):
-    """Of a mote and ten minutes."""
+class Range(Struct):
+    """What the temperature at a mote was in ten minutes."""
 
     mean: float
     low: float
@@ -40,9 +39,9 @@ class Alert(Struct):
 
 
 def parse(line: bytes) -> Reading:
-    """The reading of a line; its sequence number may be two tokens, so the temperature is counted from the end."""
-    tokens = line.decode().replace(",", ".").split()
-    return Reading(int(tokens[0]), int(tokens[1]), float(tokens[-3]))
+    """The reading of a line. The sequence number behind the mote may be two tokens."""
+    at, mote, *_, celsius, _, _ = line.decode().replace(",", ".").split()
+    return Reading(int(at), int(mote), float(celsius))
 
 
 app = App("sensors")
@@ -51,17 +50,18 @@ temperatures, alerts = app.topic("temperatures", key=int), app.topic("alerts", k
 
 
 @app.stream(readings, to=temperatures)
-def temperature(readings: Stream[bytes, Reading]) -> Stream[int, WindowResult[int, Temperature]]:
+def temperature(readings: Stream[bytes, Reading]) -> Stream[int, WindowResult[int, Range]]:
     """Mean, lowest and highest."""
-    by_mote = readings.key_by(lambda reading: reading.mote).window(tumbling("10m"))
-    degrees = attrgetter("temperature")
-    return by_mote.aggregate(Temperature, mean=agg.mean(degrees), low=agg.min(degrees), high=agg.max(degrees))
+    by_mote = readings.key_by(lambda r: r.mote).window(tumbling("10m"))
+    return by_mote.aggregate(
+        Range, mean=agg.mean(lambda r: r.celsius), low=agg.min(lambda r: r.celsius), high=agg.max(lambda r: r.celsius)
+    )
 
 
 @app.stream(readings, to=alerts)
 def silence(readings: Stream[bytes, Reading]) -> Stream[int, Alert]:
     """Each mote's readings in order of time: what is watched is when they were taken, not when they came."""
-    return readings.key_by(lambda reading: reading.mote).in_order().process(watch)
+    return readings.key_by(lambda r: r.mote).in_order().process(watch)
 
 
 @process

@@ -83,7 +83,7 @@ class Window(Operator):
     def _by_slice(
         self, timestamps: Sequence[int], keys: Sequence[Hashable], items: Sequence[Any]
     ) -> Mapping[int, tuple[list[Hashable], list[Any]]]:
-        """Keys and items of each slice, in their order. Neighbours are mostly of one slice, and then go there together."""
+        """Keys and items of each slice, in order. Neighbours are mostly of one slice, and then go there together."""
         width, offset = self.windows.slice_ms, self.windows.offset_ms
         slices: dict[int, tuple[list[Hashable], list[Any]]] = defaultdict(lambda: ([], []))
         for at in range(0, len(timestamps), NEIGHBOURS):

@@ -78,11 +78,7 @@ class Table(Generic[A]):
         """The cached rows of a group, among them each of `inners` that exists."""
         group = self._group(outer)
         if not group.complete:
-            prefix = self._prefix_of(outer)
-            for inner in set(inners) - group.rows.keys() - group.dirty:
-                data = self._read(prefix, bytes_of(inner))
-                if data is not None:
-                    group.rows[inner] = self._decode(data)
+            self._read(group.rows, self._prefix_of(outer), set(inners) - group.rows.keys() - group.dirty)
         return group.rows
 
     def whole(self, outer: Any = None) -> dict[Hashable, A]:
@@ -234,12 +230,21 @@ class Table(Generic[A]):
         value: A = self._codec.decode(data)
         return value
 
-    def _read(self, prefix: bytes, key: bytes) -> bytes | None:
-        for overlay in (self._dropped, self._pending, *reversed(self._sealed)):
-            changes = overlay.get(prefix)
-            if changes is not None and key in changes:
-                return changes[key]
-        return self._store.get(prefix + key)
+    def _read(self, rows: dict[Hashable, A], prefix: bytes, inners: Iterable[Hashable]) -> None:
+        """Those of `inners` that exist below the cache are in `rows`."""
+        overlays = (self._dropped, self._pending, *reversed(self._sealed))
+        newer = [changes for overlay in overlays if (changes := overlay.get(prefix))]
+        stored, decode = self._store.get, self._codec.decode
+        for inner in inners:
+            key = bytes_of(inner)
+            for changes in newer:
+                if key in changes:
+                    data = changes[key]
+                    break
+            else:
+                data = stored(prefix + key)
+            if data is not None:
+                rows[inner] = decode(data)
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The rows of a group below the cache: (inner key, value)."""

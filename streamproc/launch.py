@@ -12,11 +12,12 @@ from streamproc.graph import RepartitionNode
 from streamproc.log import Log, Partition, Topic, UnknownTopic
 from streamproc.ownership import internal_topics
 from streamproc.plan import Plan, Topology
+from streamproc.restore import TOMBSTONES_MS
 from streamproc.worker import EndOfInput
 
 INTERNAL_TOPIC: Final = {"retention.ms": "-1", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
 """Event times may be years old or ahead; such records must neither be deleted nor refused."""
-CHANGELOG: Final = {**INTERNAL_TOPIC, "cleanup.policy": "compact", "delete.retention.ms": str(7 * 86_400_000)}
+CHANGELOG: Final = {**INTERNAL_TOPIC, "cleanup.policy": "compact", "delete.retention.ms": str(TOMBSTONES_MS)}
 
 
 class Launch(NamedTuple):

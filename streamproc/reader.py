@@ -154,8 +154,8 @@ class InternalReader:
         self.partition = partition
         self.position = 0
         self.clock = NEVER
-        self.was_idle = False
-        """An edge was left out once: rows are then judged by W too, since what it closed without the edge stays closed."""
+        self.closed_to = NEVER
+        """What W reached while an edge was left out as idle: it closed that, so a row before it is late by whatever clock."""
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in edges}
         self._decode_keys = decode_keys
         self._decode_values = decode_values
@@ -163,17 +163,22 @@ class InternalReader:
 
     def read(self, chunk: Chunk) -> Batch:
         """The rows of a chunk; its marks move the watermark behind them."""
-        before = self.watermark() if self.was_idle else NEVER
+        closed_to = self.closed_to
         batch, marks = read_rows(
             chunk.columns, self._decode_keys, self._decode_values, keeps_origins=self._keeps_origins
         )
         for mark in marks:
             self._take(mark)
+        if any(mark.flag == IDLE for mark in self._edges.values()) and self.watermark() < FOREVER:
+            self.closed_to = max(self.closed_to, self.watermark())
         if len(batch):
             self.clock = max(self.clock, max(batch.timestamps))
-            if self.was_idle and before < FOREVER:
-                clocks = batch.clocks or [None] * len(batch)
-                batch.clocks = [before if clock is None else max(before, clock) for clock in clocks]
+            if min(batch.timestamps) < closed_to:
+                rows = zip(batch.timestamps, batch.clocks or [None] * len(batch), strict=True)
+                batch.clocks = [
+                    clock if at >= closed_to else max(closed_to, closed_to if clock is None else clock)
+                    for at, clock in rows
+                ]
         self.position = chunk.next_offset
         return batch
 
@@ -188,9 +193,9 @@ class InternalReader:
         """What the feeding tasks have said last; state of the task."""
         return [list(mark) for mark in self._edges.values()]
 
-    def set_vector(self, vector: Sequence[Sequence[Any]], *, was_idle: bool) -> None:
-        """Go on from a stored vector, whatever was read since; an empty one is that of a task that has committed nothing."""
-        self.was_idle = was_idle
+    def set_vector(self, vector: Sequence[Sequence[Any]], *, closed_to: int) -> None:
+        """Go on from a stored vector, whatever was read since; empty: the task has committed nothing."""
+        self.closed_to = closed_to
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in self._edges}
         for mark in (Mark(*row) for row in vector):
             self._take(mark)
@@ -210,11 +215,10 @@ class InternalReader:
             msg = f"{self.partition.topic} has a mark of {mark.stage}/{mark.task}, which does not feed it in this plan"
             raise ValueError(msg)
         self._edges[mark.stage, mark.task] = mark._replace(watermark=max(known.watermark, mark.watermark))
-        self.was_idle = self.was_idle or mark.flag == IDLE
 
 
 def _may_be_behind(timestamps: Sequence[int], clock: int, floor: int) -> bool:
-    """Whether a row could be behind its clock by more than the floor: by neighbours, in a third of the time that each row takes."""
+    """Whether a row could be behind its clock by more than the floor; by neighbours: too often, but never too seldom."""
     for at in range(0, len(timestamps), NEIGHBOURS):
         some = timestamps[at : at + NEIGHBOURS]
         clock = max(clock, max(some))  # noqa: PLW3301 - as above

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from streamproc.log import Log, Partition
 from streamproc.state.errors import StoreError
+from streamproc.state.settled import settle, settled_ms
 from streamproc.state.store import Store
 
 RESTORE_RECORDS = 20_000
 """Rows a write: a write holds the interpreter for about 10 ms."""
 
 
-async def restore(store: Store, log: Log, changelog: Partition) -> int:
+TOMBSTONES_MS = 7 * 86_400_000
+"""How long a changelog keeps a deletion (`delete.retention.ms`) before compaction may drop it."""
+
+
+async def restore(store: Store, log: Log, changelog: Partition, *, now_ms: int) -> int:
     """Replay what the changelog holds behind the store's position; returns how many rows that were.
 
     To the high watermark, taken after the committed offsets were read: so the state is never older than they are.
+    A store that has stood still for half of the time that deletions are kept is rebuilt whole: it may have missed some,
+    and keys that were deleted would be there again.
     """
     end = (await log.ends([changelog]))[changelog]
+    settled = settled_ms(store)
+    if store.position and (settled is None or now_ms - settled > TOMBSTONES_MS // 2):
+        store.clear()
     position = store.position or 0
     if position > end:
         msg = (
@@ -30,6 +40,6 @@ async def restore(store: Store, log: Log, changelog: Partition) -> int:
             key: value for key, value in zip(chunk.columns.keys, chunk.columns.values, strict=True) if key is not None
         }
         position = chunk.next_offset
-        store.write(changes, position)
+        settle(store, changes, position, now_ms=now_ms)
         count += len(changes)
     return count

@@ -14,12 +14,18 @@ CACHED_KEYS = 100_000
 
 
 class Router:
-    """Gives each key its route: partition by murmur2 of its wire form, keyless ones to partition task mod n."""
+    """Gives each key its route: partition by murmur2 of its wire form, keyless ones to partition task mod n.
 
-    def __init__(self, partitions: int, task: int, encode: Callable[[Any], bytes | None]) -> None:
+    `on_wire` says that `encode` gives the wire form, which then is not made twice.
+    """
+
+    def __init__(
+        self, partitions: int, task: int, encode: Callable[[Any], bytes | None], *, on_wire: bool = False
+    ) -> None:
         self._partitions = partitions
         self._keyless = task % partitions
         self._encode = encode
+        self._on_wire = on_wire
         self._numbers: dict[Hashable, int] = {}
         self._encoded: dict[Hashable, bytes | None] = {}
 
@@ -34,7 +40,7 @@ class Router:
         encoded = list(map(self._encoded.__getitem__, found))
         by_number: dict[int, list[int]] = {number: [] for number in set(numbers)}
         if len(by_number) == 1:  # where the key is still that of the input, all rows stay in the task's partition
-            return [(*by_number, None, encoded)]
+            return [(numbers[0], None, encoded)]
         appends = {number: rows.append for number, rows in by_number.items()}
         for i, number in enumerate(numbers):
             appends[number](i)
@@ -45,6 +51,7 @@ class Router:
             self._numbers, self._encoded = {}, {}
         for identity in identities - self._numbers.keys():
             key = key_of(identity)
-            wire = wire_key.encode_key(key)
-            self._encoded[identity] = self._encode(key)
+            encoded = self._encode(key)
+            wire = encoded if self._on_wire else wire_key.encode_key(key)
+            self._encoded[identity] = encoded
             self._numbers[identity] = self._keyless if wire is None else partition_of(wire, self._partitions)

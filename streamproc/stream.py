@@ -129,7 +129,7 @@ class Stream(Generic[KeyT, ValueT]):
     def with_timestamp(self, f: Callable[[ValueT], Instant], /, *, name: str = "") -> Stream[KeyT, ValueT]:
         """The event time of each becomes f(value), an instant; before the first stateful verb."""
         if not self._at_source():
-            msg = f"{self._scope.stream}: with_timestamp stands before the first re-keying or stateful verb"
+            msg = f"{self._scope.stream}: with_timestamp stands before the first merge, re-keying or stateful verb"
             raise DefinitionError(msg)
         return self._then(WithTimestamp(lambda value: instant_ms(f(value))), _step("with_timestamp", f, name), None)
 
@@ -377,8 +377,8 @@ class Stream(Generic[KeyT, ValueT]):
         while ports:
             port = ports.pop()
             node = nodes[port.node]
-            if port.late or isinstance(node.kind, RepartitionNode):
-                return False
+            if port.late or isinstance(node.kind, RepartitionNode) or len(node.parents) > 1:
+                return False  # the order of several inputs is one of arrival, and the clock would depend on it
             if isinstance(node.kind, Operator) and (node.kind.stateful or not node.kind.record_wise):
                 return False
             ports += node.parents

@@ -26,6 +26,7 @@ from streamproc.plan import TaskId
 from streamproc.reader import InternalReader, Reader, SourceReader
 from streamproc.state.codec import Codec
 from streamproc.state.errors import StoreError
+from streamproc.state.settled import settle
 from streamproc.state.store import Store
 from streamproc.state.table import Table
 from streamproc.topic_writer import TopicWriters
@@ -206,8 +207,8 @@ class Task:
             step.out = operator.passes_on()
         for reader in self.readers.values():
             if isinstance(reader, InternalReader) and self._facts is not None:
-                vector = self._facts.get(f"vector {reader.partition.topic}") or {"marks": [], "was_idle": False}
-                reader.set_vector(vector["marks"], was_idle=vector["was_idle"])
+                vector = self._facts.get(f"vector {reader.partition.topic}") or {"marks": [], "closed_to": NEVER}
+                reader.set_vector(vector["marks"], closed_to=vector["closed_to"])
 
     def _remember(self) -> None:
         """Put what the engine keeps beside the operators' tables into the epoch."""
@@ -221,7 +222,7 @@ class Task:
             self._facts.put("operators", facts)
         for reader in self.readers.values():
             if isinstance(reader, InternalReader):
-                row = {"marks": reader.vector(), "was_idle": reader.was_idle}
+                row = {"marks": reader.vector(), "closed_to": reader.closed_to}
                 if row != self._facts.get(f"vector {reader.partition.topic}"):
                     self._facts.put(f"vector {reader.partition.topic}", row)
 
@@ -274,11 +275,11 @@ class Task:
         positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
         return Sealed(self.outputs.take(), self._marks(), changes, positions)
 
-    def settle(self, sealed: Sealed, changelog_position: int | None, cache_bytes: int) -> None:
+    def settle(self, sealed: Sealed, changelog_position: int | None, *, cache_bytes: int, now_ms: int) -> None:
         """The epoch is committed: bring the store up to it. The position is None when it had no changes."""
         if self._store is not None:
             if changelog_position is not None:
-                self._store.write(sealed.changes, changelog_position)
+                settle(self._store, sealed.changes, changelog_position, now_ms=now_ms)
             tables = self._tables()
             for table in tables:
                 table.settle(cache_bytes // len(tables))
@@ -330,7 +331,11 @@ class Task:
 
     def _marks(self) -> dict[str, Mark]:
         """What has to be said to those that read what this task writes."""
-        outs = {step.node.id: step for step in self._steps}
+        outs: dict[int, Step] = {}
+        for step in self._steps:  # not all of them flowed since the task was opened or rolled back
+            idle = min(self._port_watermark(outs, port) for port, _ in step.parents) == FOREVER
+            step.out = FOREVER if idle else step.operator.passes_on()
+            outs[step.node.id] = step
         marks = {}
         for feed in self._feeds:
             found = [self._port_watermark(outs, port) for port in feed.ports]

@@ -18,7 +18,7 @@ class TopicWriter:
 
     def __init__(self, topic: Topic[Any, Any], partitions: int, task: int, outputs: Outputs) -> None:
         self._topic = topic
-        self._router = Router(partitions, task, topic.encode_key)
+        self._router = Router(partitions, task, topic.encode_key, on_wire=True)
         self._outputs = outputs
 
     def write(

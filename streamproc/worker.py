@@ -48,7 +48,7 @@ from streamproc.reader import InternalReader, SourceReader
 from streamproc.restore import restore
 from streamproc.settings import Settings
 from streamproc.state.codec import Codec
-from streamproc.state.errors import StoreError
+from streamproc.state.errors import StoreError, StoreLocked
 from streamproc.state.store import Disk
 from streamproc.task import Sealed, Task
 from streamproc.windows.duration import duration_ms
@@ -57,6 +57,8 @@ logger = logging.getLogger("streamproc")
 
 PURGE_RECORDS: Final = 50_000
 """So many records of a partition of an internal topic must have been read and committed before they are purged."""
+OPENING_MS: Final = 2_000
+"""So long a task waits for its store to be given back by a worker on the same disk."""
 
 
 class EndOfInput(msgspec.Struct, frozen=True):
@@ -105,6 +107,9 @@ class Worker:
         self._stages = {stage.name: stage for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._owners: dict[Partition, Task] = {}
+        self._to_open: list[TaskId] = []
+        """Tasks that came and whose stores are still with their last owner."""
+        self._open_by_ms = 0
         self._known: dict[Partition, Committed] = {}
         """What is committed for the partitions of these tasks, as far as this worker knows."""
         self._purged: dict[Partition, int] = {}
@@ -171,7 +176,7 @@ class Worker:
     def done(self) -> bool:
         """Whether every task this worker has is at the end of the input, and that is committed."""
         run = self._end.run if self._end else None
-        return all(task.ended_run == run and not task.dirty for task in self._tasks.values())
+        return not self._to_open and all(task.ended_run == run and not task.dirty for task in self._tasks.values())
 
     @property
     def tasks(self) -> Mapping[TaskId, Task]:
@@ -187,12 +192,15 @@ class Worker:
         chunks = []
         for event in events:
             if isinstance(event, Revoked):
+                self._to_open.clear()
                 await self._commit()
                 await self._source.release()
             elif isinstance(event, Assigned):
                 await self._assign([TaskId(*task) for task in event.tasks])
             else:
                 chunks.append(event)
+        if self._to_open:
+            await self._open_tasks()
         if chunks or not events:
             self._caught_up = (self._caught_up | self._polled) - {chunk.partition for chunk in chunks}
         for chunk in sorted(chunks, key=lambda chunk: self._owners[chunk.partition].readers[chunk.partition].clock):
@@ -307,7 +315,8 @@ class Worker:
             for task_id, task in self._tasks.items():
                 stage = self._stages[task_id.stage]
                 position = ends.get(Partition(self._plan.changelog_of(stage), task_id.number))
-                task.settle(sealed[task_id], position, self._settings.cache_bytes // len(self._tasks))
+                cache_bytes = self._settings.cache_bytes // len(self._tasks)
+                task.settle(sealed[task_id], position, cache_bytes=cache_bytes, now_ms=self._clock.now_ms())
             self._after_commit()
             await self._purge(offsets)
         self._epoch_began_ms = self._clock.now_ms()
@@ -389,12 +398,25 @@ class Worker:
     # ------------------------------------------------------------------------------------ assignment
 
     async def _assign(self, tasks: Sequence[TaskId]) -> None:
-        """Close the tasks that went, open those that came; the others stay as they are, if nobody had them meanwhile."""
+        """Close the tasks that went, open those that came; the others stay, if nobody had them meanwhile."""
         for task_id, task in list(self._tasks.items()):
             if task_id not in tasks or await self._was_elsewhere(task):
                 self._tasks.pop(task_id).close()
-        for task_id in sorted(set(tasks) - self._tasks.keys()):
-            await self._open(task_id, self._stages[task_id.stage])
+        self._to_open = sorted(set(tasks) - self._tasks.keys())
+        self._open_by_ms = self._clock.now_ms() + OPENING_MS
+        await self._open_tasks()
+
+    async def _open_tasks(self) -> None:
+        """Open the tasks that came. A store that its last owner, on the same disk, has not closed yet is waited for."""
+        waiting = []
+        for task_id in self._to_open:
+            try:
+                await self._open(task_id, self._stages[task_id.stage])
+            except StoreLocked:
+                if self._clock.now_ms() >= self._open_by_ms:
+                    raise
+                waiting.append(task_id)
+        self._to_open = waiting
         self._owners = {partition: task for task in self._tasks.values() for partition in task.readers}
         self._caught_up.clear()
         for task in self._tasks.values():
@@ -410,7 +432,8 @@ class Worker:
         failures = Failures()
         try:
             if store is not None:
-                await restore(store, self._log, Partition(self._plan.changelog_of(stage), task_id.number))
+                changelog = Partition(self._plan.changelog_of(stage), task_id.number)
+                await restore(store, self._log, changelog, now_ms=self._clock.now_ms())
             task = self._assembly.task(
                 stage, task_id.number, store, on_bad=failures.bad_record, on_failure=failures.failed
             )
@@ -423,7 +446,7 @@ class Worker:
         self._set_positions(task, committed)
 
     async def _was_elsewhere(self, task: Task) -> bool:
-        """Whether another worker has committed for the task: the group may have changed twice before this worker was told."""
+        """Whether another worker has committed for the task: groups may change twice before a worker is told."""
         committed = await self._source.committed(list(task.readers))
         return any(committed.get(partition) != self._known.get(partition) for partition in task.readers)
 
@@ -444,6 +467,7 @@ class Worker:
             task.close()
         self._tasks.clear()
         self._owners.clear()
+        self._to_open.clear()
 
 
 def _cut(chunk: Chunk, end: int) -> Chunk:

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamproc.compaction import Compacted
 from streamproc.in_process import InProcessLog
-from streamproc.local_log import LocalLog
+from streamproc.local_log import LocalLog, LocalRecords
 from streamproc.log import Columns, LogCorrupt, OffsetOutOfRange, Partition, WireHeaders
 from streamproc.memory_log import MemoryLog
 from streamproc.restore import restore
@@ -60,7 +61,7 @@ def put(log: InProcessLog, rows: Sequence[Row], headers: list[WireHeaders | None
     """An epoch."""
     sink = run_now(log.sink(None, "writer"))
     keys, values, timestamps = map(list, zip(*rows, strict=True))
-    sink.send(TOTALS, Columns(keys, values, timestamps, headers))  # type: ignore[arg-type]
+    sink.send(TOTALS, Columns(keys, values, timestamps, headers))
     run_now(sink.commit({}))
 
 
@@ -74,7 +75,9 @@ def records(log: InProcessLog, offset: int = 0, limit: int = 1_000_000) -> dict[
         assert 1 <= len(columns) == len(chunk.offsets) <= limit
         assert offset <= chunk.offsets[0]
         assert chunk.offsets[-1] < chunk.next_offset <= end
-        found.update(zip(chunk.offsets, zip(columns.keys, columns.values, columns.timestamps, strict=True), strict=True))
+        found.update(
+            zip(chunk.offsets, zip(columns.keys, columns.values, columns.timestamps, strict=True), strict=True)
+        )
         offset = chunk.next_offset
     assert list(found) == sorted(found)
     return found
@@ -178,7 +181,7 @@ def test_the_last_record_stays_even_if_it_is_an_old_tombstone(log: InProcessLog)
 def test_records_without_a_key_stay(log: InProcessLog) -> None:
     """None is no key that one record of could stand for another; headers stay with their records."""
     header: list[WireHeaders | None] = [[("h", b"1")], None, [("h", b"2")], None]
-    put(log, [(None, b"1", 0), (b"a", b"1", 0), (None, None, 0), (b"a", b"2", 0)], header)
+    put(log, [(None, b"1", 0), (b"a", b"1", 0), (None, None, 0), (b"a", b"2", 100)], header)
     fill(log)
     assert [offset for offset in records(log) if offset < 4] == [0, 2, 3]
     headers = run_now(log.read(TOTALS, 0, 3)).columns.headers
@@ -202,22 +205,22 @@ def test_a_store_restored_from_what_is_left_is_the_same(log: InProcessLog) -> No
     """Whole, and from where it was when it fell behind, if that is behind the tombstones that were dropped."""
     draw = random.Random(1)
     written: list[Row] = []
-    disk = MemoryDisk()
+    stores = MemoryDisk()
     for epoch in range(80):
         keys = draw.sample(range(30), 8)
         rows: list[Row] = [(b"%d" % key, draw.choice([b"%d" % epoch, None]), epoch // 10) for key in keys]
         put(log, rows)
         written += rows
         if epoch == 40:
-            run_now(restore(disk.open("behind"), log, TOTALS))
+            run_now(restore(stores.open("behind"), log, TOTALS, now_ms=0))
     assert len(records(log)) < len(written) / 2
-    assert run_now(restore(disk.open("whole"), log, TOTALS)) <= len(records(log))
-    disk.crash()
-    run_now(restore(disk.open("behind"), log, TOTALS))
-    disk.crash()
+    assert run_now(restore(stores.open("whole"), log, TOTALS, now_ms=0)) <= len(records(log))
+    stores.crash()
+    run_now(restore(stores.open("behind"), log, TOTALS, now_ms=0))
+    stores.crash()
     for name in ("whole", "behind"):
-        store = disk.open(name)
-        assert dict(store.scan(b"", b"\xff")) == state(written)
+        store = stores.open(name)
+        assert {key: data for key, data in store.scan(b"", b"\xff") if key != b"\x01settled"} == state(written)
         assert store.position == len(written)
 
 
@@ -230,14 +233,36 @@ def test_rewriting_the_same_keys_takes_bounded_room(tmp_path: Path) -> None:
         put(log, [(b"%d" % key, b"%d" % epoch * 10, epoch) for key in range(1_000)])
         if epoch % 10 == 9:
             most_records = max(most_records, len(records(log)))
-            most_rows = max(most_rows, sum(1 for _ in log._records._store.scan(b"r", b"s")))  # type: ignore[attr-defined]
+            most_rows = max(most_rows, len(list(disk(log)._store.scan(b"r", b"s"))))
     assert most_records <= 6_000
     assert most_rows <= 10
     assert state(records(log)) == {b"%d" % key: b"199" * 10 for key in range(1_000)}
     run_now(log.close())
 
 
+@pytest.mark.parametrize(
+    ("last", "start", "end", "due"),
+    [
+        (Compacted(), 0, 10, False),
+        (Compacted(), 0, 11, True),
+        (Compacted(100, 5), 0, 110, False),
+        (Compacted(100, 5), 0, 111, True),
+        (Compacted(100, 50), 0, 150, False),
+        (Compacted(100, 50), 0, 151, True),
+        (Compacted(100, 5), 105, 115, False),
+    ],
+)
+def test_a_compaction_waits_for_as_much_as_the_last_one_left(last: Compacted, start: int, end: int, due: bool) -> None:
+    """And for its floor, 10 here: so what it costs is a few steps a record. What was purged does not count."""
+    assert last.is_due(start, end, 10) == due
+
+
 # On disk
+
+
+def disk(log: InProcessLog) -> LocalRecords:
+    assert isinstance(log._records, LocalRecords)
+    return log._records
 
 
 def epoch_rows(epoch: int) -> list[Row]:
@@ -268,7 +293,7 @@ def test_each_moment_of_a_compaction_is_whole(tmp_path: Path) -> None:
     log, replacing = open_small(tmp_path / "log"), 0
     for epoch in range(50):
         put(log, epoch_rows(epoch))
-        compaction = log._records._compaction  # type: ignore[attr-defined]
+        compaction = disk(log)._compaction
         replacing += compaction is not None and compaction._left > 0
         shutil.copytree(tmp_path / "log", tmp_path / "copy")
         copy = open_small(tmp_path / "copy")
@@ -280,6 +305,65 @@ def test_each_moment_of_a_compaction_is_whole(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "copy")
     assert replacing >= 3
     assert len(records(log)) < 250
+    run_now(log.close())
+
+
+def test_a_compaction_that_has_ended_is_known_after_opening_again(tmp_path: Path) -> None:
+    """Opening a log does not cost a compaction."""
+    log = open_small(tmp_path / "log")
+    for epoch in range(15):
+        put(log, epoch_rows(epoch))
+    compacted = disk(log)._view.compacted
+    assert compacted[TOTALS].behind == 110
+    run_now(log.close())
+    log = open_small(tmp_path / "log")
+    assert disk(log)._view.compacted == compacted
+    run_now(log.close())
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_purging_in_the_midst_of_a_compaction(tmp_path: Path, replacing: bool) -> None:
+    """Segments go away before a compaction under way has come to them: it begins again with what is left."""
+    log, written = open_small(tmp_path / "log"), list[Row]()
+    for epoch in range(60):
+        compaction = disk(log)._compaction
+        if epoch > 10 and compaction is not None and compaction._surveyed == replacing:
+            break
+        put(log, epoch_rows(epoch))
+        written += epoch_rows(epoch)
+    start = len(written) - 15
+    run_now(log.purge({TOTALS: start}))
+    for more in range(epoch, epoch + 30):
+        put(log, epoch_rows(more))
+        written += epoch_rows(more)
+    assert state(records(log, start)) == state(written[start:])
+    assert disk(log)._view.compacted[TOTALS].behind > start
+    run_now(log.close())
+
+
+def test_forgetting_in_the_midst_of_a_compaction(tmp_path: Path) -> None:
+    """A topic made anew has nothing of the compaction of the one before."""
+    log = open_small(tmp_path / "log")
+    while disk(log)._compaction is None:
+        put(log, epoch_rows(0))
+    run_now(log.forget("app", ["totals"]))
+    assert whole_epochs(log) == 0
+    run_now(log.create("totals", partitions=1, config=CONFIG))
+    for epoch in range(30):
+        put(log, epoch_rows(epoch))
+    assert whole_epochs(log) == 30
+    run_now(log.close())
+
+
+def test_a_compaction_counts_what_it_left_over_all_its_slices(tmp_path: Path) -> None:
+    """By that count it is decided when the next one is due."""
+    log = open_small(tmp_path / "log")
+    for epoch in range(100):
+        put(log, epoch_rows(epoch))
+        behind, left = disk(log)._view.compacted.get(TOTALS, Compacted())
+        if disk(log)._compaction is None:
+            assert left == sum(offset < behind for offset in records(log))
+    assert left > 20
     run_now(log.close())
 
 
@@ -314,8 +398,8 @@ def test_a_large_compaction_is_spread_over_epochs(tmp_path: Path) -> None:
     run_now(log.create("totals", partitions=1, config=CONFIG))
     for first in range(0, 20_000, 100):
         put(log, [(b"%d" % key, b"1", 0) for key in range(first, first + 100)])
-    slices, compaction = 0, log._records._compaction  # type: ignore[attr-defined]
-    while compaction is not None and log._records._compaction is compaction:  # type: ignore[attr-defined]
+    slices, compaction = 0, disk(log)._compaction
+    while compaction is not None and disk(log)._compaction is compaction:
         put(log, [(b"0", b"2", 0)])
         slices += 1
     assert slices > 5
@@ -336,15 +420,15 @@ def test_a_reader_beside_sees_the_same_through_a_compaction(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("lost", ["first", "middle"])
 def test_a_lost_segment_is_not_silence(tmp_path: Path, lost: str) -> None:
-    """That records are gone by compaction must not hide that others are gone by damage: from a read, or a compaction."""
+    """That compaction took records must not hide that damage took others: from a read, or the next compaction."""
     log = LocalLog(tmp_path / "log", compact_records=100)
     run_now(log.create("totals", partitions=1, config=CONFIG))
     for first in range(0, 25_000, 100):
         put(log, [(b"%d" % key, b"1", 0) for key in range(first, first + 100)])
-    assert log._records._view.compacted[TOTALS].left > 0  # type: ignore[attr-defined]
-    store = log._records._store  # type: ignore[attr-defined]
+    assert disk(log)._view.compacted[TOTALS].left > 0
+    store = disk(log)._store
     keys = [key for key, _ in store.scan(b"r", b"s")]
-    store.write({keys[0 if lost == "first" else 1]: None}, store.position)
+    store.write({keys[0 if lost == "first" else 1]: None}, store.position or 0)
     with pytest.raises(LogCorrupt, match="are not there"):
         records(log)
     (end,) = run_now(log.ends([TOTALS])).values()

@@ -109,7 +109,7 @@ def test_library_late(partitions: int, batch_size: int) -> None:
 @pytest.mark.parametrize("partitions", ["1", "4"])
 def test_library_by_command(program: Program, partitions: str) -> None:
     """send, run --until-end and tail on an embedded log give what an independent computation gives."""
-    program.run("send", "readings", str(MOTES), "--lines", "--partitions", partitions)
+    program.run("send", "readings", str(MOTES), "--partitions", partitions)
     program.run("run", "streamproc.apps.sensors:app", "--until-end")
     rows = [row["value"] for row in program.tail("temperatures", "--json")]
     assert sorted(rows, key=lambda row: (row["start"], row["key"])) == oracles.temperatures([readings()])

@@ -38,12 +38,13 @@ def main(records: int) -> None:
 
 
 def _print_jobs(found: list[Comparison]) -> None:
-    print(f"{'job':8}{'by hand':>9}{'engine':>9}{'ratio':>8}{'goal':>8}{'one epoch':>11}{'epochs of 200 ms':>18}{'rows a record':>15}")
+    titles = ("by hand", "engine", "ratio", "goal", "one epoch", "200 ms epochs", "rows a record")
+    print("job     " + "".join(f"{title:>{len(title) + 3}}" for title in titles))
     tumble = next(one.engine for one in found if one.job == "tumble")
     for one in found:
         goal = f"<= {GOALS[one.job]}" if one.job in GOALS else ""
-        epochs = f"{one.engine - one.rare:+.2f}"
-        print(f"{one.job:8}{one.hand:9.2f}{one.engine:9.2f}{one.ratio:8.2f}{goal:>8}{one.rare:11.2f}{epochs:>18}{one.rows:15.2f}")
+        line = f"{one.job:8}{one.hand:10.2f}{one.engine:9.2f}{one.ratio:8.2f}{goal:>7}{one.rare:12.2f}"
+        print(f"{line}{one.engine - one.rare:+16.2f}{one.rows:16.2f}")
     hop = next(one.engine for one in found if one.job == "hop")
     print(f"\nhop / tumble: {hop / tumble:.2f} (goal: <= {HOP_GOAL:.0f})")
     missed = [one.job for one in found if one.job in GOALS and one.ratio > GOALS[one.job]]

@@ -1,14 +1,15 @@
 """The same jobs without a framework: what somebody writes who knows the data, and wants the loop to be fast.
 
 From columns of bytes to columns of bytes, by chunks: msgspec decodes and encodes, dicts and Counters compute by slices,
-the partitions of keys are remembered. One process has all partitions; there is no state on disk, no changelog, no offset,
-no late record apart, no error policy, and no restart.
+the partitions of keys are remembered. One process has all partitions; there is no state on disk, no changelog, no
+offset, no late record, no error policy and no restart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import msgspec
 
@@ -64,14 +65,25 @@ class Results:
             self.add([key.encode() for key, _ in counts], values, [end - 1] * len(counts))
 
 
+def _chunks(topic: Input) -> Iterator[tuple[int, Sequence[bytes], Sequence[bytes], Sequence[int]]]:
+    """The partitions in turn: number, keys, values, timestamps."""
+    for number, chunk in cut(topic, CHUNK):
+        yield number, _given(chunk.keys), _given(chunk.values), chunk.timestamps
+
+
+def _given(column: Sequence[bytes | None]) -> Sequence[bytes]:
+    """No record of these topics is without a key or a value."""
+    return cast("Sequence[bytes]", column)
+
+
 def english(tweets: Input) -> Results:
     """The job `pass`."""
     results = Results()
-    for _, chunk in cut(tweets, CHUNK):
-        rows = zip(chunk.keys, map(_tweet, chunk.values), chunk.timestamps, strict=True)
+    for _, keys, values, timestamps in _chunks(tweets):
+        rows = zip(keys, map(_tweet, values), timestamps, strict=True)
         kept = [row for row in rows if row[1].lang == "en"]
-        values = [_encode(English(tweet.user, tweet.text, len(tweet.text))) for _, tweet, _ in kept]
-        results.add([key for key, _, _ in kept], values, [timestamp for _, _, timestamp in kept])
+        encoded = [_encode(English(tweet.user, tweet.text, len(tweet.text))) for _, tweet, _ in kept]
+        results.add([key for key, _, _ in kept], encoded, [timestamp for _, _, timestamp in kept])
     return results
 
 
@@ -80,13 +92,13 @@ def tallies(tags: Input) -> Results:
     results = Results()
     counts: dict[str, int] = {}
     get = counts.get
-    for _, chunk in cut(tags, CHUNK):
-        names = [row.tag for row in map(_tag, chunk.values)]
-        values = []
+    for _, keys, values, timestamps in _chunks(tags):
+        names = [row.tag for row in map(_tag, values)]
+        encoded = []
         for name in names:
             counts[name] = count = get(name, 0) + 1
-            values.append(_encode(Tally(name, count)))
-        results.add(chunk.keys, values, chunk.timestamps)
+            encoded.append(_encode(Tally(name, count)))
+        results.add(keys, encoded, timestamps)
     return results
 
 
@@ -105,10 +117,10 @@ def trends(tweets: Input) -> Results:
     results, routed = Results(), Results()
     windows = [Slices(MINUTE_MS) for _ in range(PARTITIONS)]
     clocks = [0] * PARTITIONS
-    for number, chunk in cut(tweets, CHUNK):
+    for number, _, values, _ in _chunks(tweets):
         keys: list[bytes] = []
         timestamps: list[int] = []
-        for tweet in map(_tweet, chunk.values):
+        for tweet in map(_tweet, values):
             for tag in HASHTAG.findall(tweet.text.lower()):
                 keys.append(tag.encode())
                 timestamps.append(tweet.ts)
@@ -116,12 +128,12 @@ def trends(tweets: Input) -> Results:
         routed.add(keys, keys, timestamps)
         if number == PARTITIONS - 1:  # all are as far as this
             for slices, columns in zip(windows, routed.partitions, strict=True):
-                slices.add([key.decode() for key in columns.keys], columns.timestamps)
+                slices.add(list(map(bytes.decode, _given(columns.keys))), columns.timestamps)
                 results.add_windows(slices.close(min(clocks) - GRACE_MS))
                 for column in (columns.keys, columns.values, columns.timestamps):
                     column.clear()
     for slices, columns in zip(windows, routed.partitions, strict=True):
-        slices.add([key.decode() for key in columns.keys], columns.timestamps)
+        slices.add(list(map(bytes.decode, _given(columns.keys))), columns.timestamps)
         results.add_windows(slices.close())
     return results
 
@@ -130,8 +142,8 @@ def _windowed(tags: Input, windows: Callable[[], Slices]) -> Results:
     results = Results()
     tasks = [windows() for _ in tags]
     clocks = [0] * PARTITIONS
-    for number, chunk in cut(tags, CHUNK):
-        rows = list(map(_tag, chunk.values))
+    for number, _, values, _ in _chunks(tags):
+        rows = list(map(_tag, values))
         timestamps = [row.ts for row in rows]
         clocks[number] = max(clocks[number], *timestamps)
         tasks[number].add([row.tag for row in rows], timestamps)

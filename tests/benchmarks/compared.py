@@ -16,7 +16,7 @@ from tests.benchmarks.engine import cpu_us, log_of, results_of, run_to_end
 from tests.benchmarks.inputs import Input, size
 from tests.benchmarks.jobs import APPS
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 class Comparison(NamedTuple):

@@ -19,7 +19,22 @@ STEP_MS = 3.6
 JITTER_MS = 500
 START_MS = 1_767_225_600_000
 
-WORDS = "goal match team live now watch final score the and what great news today kafka stream".split()
+WORDS = (
+    "goal",
+    "match",
+    "team",
+    "live",
+    "now",
+    "watch",
+    "final",
+    "score",
+    "the",
+    "and",
+    "what",
+    "great",
+    "news",
+    "today",
+)
 LANGUAGES = ("en", "en", "en", "pt", "es", "fr", "ja")
 
 Input: TypeAlias = Sequence[Columns]
@@ -29,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def tweets_and_tags(count: int, *, seed: int = 7) -> tuple[Input, Input]:
-    """So many tweets, keyed by user, and as many of the hashtags in them, keyed by themselves; in order but for a jitter."""
+    """So many tweets, keyed by user, and as many of their hashtags, keyed by themselves; in order but for a jitter."""
     rng = random.Random(seed)
     hashtags = _names(rng, "tag", TAGS, 1.1, 2 * count)
     users = _names(rng, "u", USERS, 0.9, count)

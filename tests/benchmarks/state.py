@@ -39,10 +39,9 @@ def count_rows(tags: Input) -> Iterator[Rows]:
         disk = _Counted()
         run = Run(APPS[job](epoch_records=EPOCH_RECORDS), log_of("tags", tags), disk)
         run.to_end(disk.look)
-        ever = sum(
-            len({(key, timestamp // slice_ms) for key, timestamp in zip(c.keys, c.timestamps, strict=True)}) for c in tags
-        )
-        yield Rows(job, disk.most, disk.rows(), ever)
+        pairs = [zip(columns.keys, columns.timestamps, strict=True) for columns in tags]
+        ever = {(key, timestamp // slice_ms) for pair in pairs for key, timestamp in pair}
+        yield Rows(job, disk.most, disk.rows(), len(ever))
 
 
 class _Counted(MemoryDisk):

@@ -1,4 +1,4 @@
-"""More random plans than the tests try: python -m tests.law [PLANS] [SCHEDULES] [FIRST SEED]; exits 1 when one has two answers."""
+"""More random plans than the tests try: python -m tests.law [PLANS] [SCHEDULES] [FIRST SEED]; 1 when one breaks."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ def answer_of(spec: Spec, inputs: Inputs) -> Answer:
 
 
 def check(seed: int, schedules: int) -> str:
-    """'' where every schedule of the plan of a seed gave the answer, else what differed first."""
+    """'' where every schedule of a seed's plan gave the answer, else what differed first."""
     rng = random.Random(seed)
     spec = random_spec(rng)
     return check_inputs(spec, random_inputs(spec, rng), seed, schedules)
 
 
 def check_plan(spec: Spec, seeds: Iterable[int], schedules: int) -> str:
-    """'' where this plan gave the answer, on the inputs and under the schedules of each seed, else what differed first."""
+    """'' where the plan gave the answer, on inputs and under schedules of each seed, else what differed first."""
     for seed in seeds:
         if what := check_inputs(spec, random_inputs(spec, random.Random(seed)), seed, schedules):
             return what
@@ -60,3 +60,21 @@ def given(
         return differs(world.go(crash_at=crash_at, wipe=wipe), answer)
     except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
         return f"{type(error).__name__}: {error}"
+
+
+def crashes_everywhere(spec: Spec, *, wipe: bool) -> str:
+    """'' where a crash at any moment of the first worker's life changes nothing, else what differed first."""
+    inputs = _few(random_inputs(spec, random.Random(5)))
+    answer, schedule = answer_of(spec, inputs), Schedule(chunks=(4,), epoch=0.5)
+    calls = World(spec, inputs, schedule, random.Random(0)).go().calls
+    for moment in range(0, 2 * len(calls), 1 if not wipe else 3):
+        what = given(spec, inputs, answer, schedule, random.Random(0), crash_at=moment, wipe=wipe)
+        if what:
+            return f"crash at moment {moment}, {calls[moment // 2]}: {what}"
+    return ""
+
+
+def _few(inputs: Inputs) -> Inputs:
+    """Six records of each partition, in one run."""
+    records = {n: [some[:6] for some in partitions] for n, partitions in inputs.records.items()}
+    return Inputs(records, [{n: [len(some) for some in partitions] for n, partitions in records.items()}])

@@ -52,7 +52,10 @@ TOP = rekeyed(
 TIMERS = straight(process(0, alarm=9), node("filter", 0, salt=1, mod=2), process(2))
 IN_ORDER_TIMERS = rekeyed(node("in_order", 2, grace=3), process(3, alarm=9))
 DEDUPLICATED = straight(
-    node("deduplicate", 0, within=4, grace=15, mod=3), node("key_by", 1, type="int", mod=3), node("rekey", 2, to="key"), window(3, "count")
+    node("deduplicate", 0, within=4, grace=15, mod=3),
+    node("key_by", 1, type="int", mod=3),
+    node("rekey", 2, to="key"),
+    window(3, "count"),
 )
 TWO_BRANCHES = Spec(
     [
@@ -97,7 +100,13 @@ FORKED = rekeyed(
     node("in_order", 5, grace=0),
 )
 """Each record may come twice, by two branches."""
-CHAINED_SESSIONS = Spec([source(3, timed="record"), session(0, "count"), node("chain", 1, function=1, key="str", partitions=2), window(2, "last", function=1, size=25)], 1)
-EVERY_PLAN = {
-    name: value for name, value in list(globals().items()) if isinstance(value, Spec) and name.isupper()
-}
+CHAINED_SESSIONS = Spec(
+    [
+        source(3, timed="record"),
+        session(0, "count"),
+        node("chain", 1, function=1, key="str", partitions=2),
+        window(2, "last", function=1, size=25),
+    ],
+    1,
+)
+EVERY_PLAN = {name: value for name, value in list(globals().items()) if isinstance(value, Spec) and name.isupper()}

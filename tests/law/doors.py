@@ -1,4 +1,4 @@
-"""The world's doors, each call of which may be a worker's last: proxies that raise Crash before or after the real call."""
+"""Doors of the world, each call of which may be a worker's last: proxies that raise Crash before or behind the call."""
 
 from __future__ import annotations
 

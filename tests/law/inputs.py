@@ -13,7 +13,9 @@ from tests.law.plans import KEY_TYPES, Reading, Spec
 
 
 class Inputs(NamedTuple):
-    """records  of each source, by partition
+    """What is in the sources.
+
+    records  of each source, by partition
     runs     how many records of each partition there are at the end of each run
     """
 

@@ -1,7 +1,7 @@
 """What a plan's answer is: the verbs as functions of whole inputs, straight from their definitions.
 
-There is no batch, epoch, slice, hold-back or sparse clock in here. A watermark is known only as what it is when the input has
-ended, for the timers that it fires then.
+There is no batch, epoch, slice, hold-back or sparse clock in here. A watermark is known only as what it is when the
+input has ended, for the timers that it fires then.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from streamproc import App, Item, Previous, Record, Top, WindowResult
-from streamproc.log import Partition
 from streamproc.murmur2 import partition_of
 from streamproc.operators.operator import Operator
 from streamproc.state.keys import encode_key
 from streamproc.wire_key import encode_key as wire_key
-from tests.law.plans import Node, Spec, grouped, kept, keyed, mapped, moved, parts, classified
+from tests.law.plans import Node, Spec, classified, grouped, kept, keyed, mapped, moved, parts
 from tests.law.values import AGGREGATES, Poison, code
 
 BEFORE_ALL = -(1 << 62)
@@ -48,7 +47,9 @@ class Input(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """rows     of each output topic: (partition, key, value, timestamp) as bytes are on the wire, in order by (task, key)
+    """What came out.
+
+    rows     of each output topic by (partition, key): (task, value, timestamp), as on the wire, in order
     late     late records by node
     skipped  records and results on which a function failed, by node
     tables   of each running aggregate by key
@@ -183,7 +184,7 @@ class Oracle:
         return row._replace(key=key, value=value)
 
     def _task(self, n: int, node: Node, task: int) -> tuple[list[Row], list[Row], int]:
-        """The rows that a node gives in a task, those it found late, and the watermark behind it at the end of the input."""
+        """The rows that a node gives in a task, those it found late, and the watermark behind it at the end."""
         source = self._late_rows if node.kind == "late" else self._rows
         parents = node.parents
         given = [(row, side) for side, parent in enumerate(parents) for row in source[parent][task]]
@@ -211,7 +212,7 @@ class Oracle:
     def _judged(
         self, n: int, node: Node, memory: _Memory, given: Sequence[tuple[Row, int]]
     ) -> tuple[list[tuple[Row, int]], list[Row]]:
-        """What a node takes (for fixed windows: with the end of the window that takes it), and what is late, each once."""
+        """What a node takes (fixed windows: with the end of the one that takes it), and what is late, each once."""
         if node.kind not in ("window", "session", "in_order", "deduplicate", "partial", "top"):
             return list(given), []
         grace = 0 if node.kind in ("partial", "top") else node.args["grace"] * self.spec.tick_ms
@@ -220,13 +221,19 @@ class Oracle:
         for row, side in given:
             if node.kind == "window":
                 ends = list(self._ends(node, row.ts))
-                on_time = [e for e in ends if not (row.clock is not None and e + grace <= row.clock or e - 1 <= memory.ended_to)]
+                on_time = [
+                    e
+                    for e in ends
+                    if not (row.clock is not None and e + grace <= row.clock or e - 1 <= memory.ended_to)
+                ]
                 taken += [(row, end) for end in on_time]
                 if len(on_time) < len(ends):
                     late.append(row)
                 memory.reach = max([memory.reach, *(end - 1 for end in on_time)])
-            elif row.clock is not None and row.ts + grace < row.clock or (
-                node.kind != "deduplicate" and row.ts <= memory.ended_to
+            elif (
+                row.clock is not None
+                and row.ts + grace < row.clock
+                or (node.kind != "deduplicate" and row.ts <= memory.ended_to)
             ):
                 late.append(row)
             else:
@@ -262,7 +269,9 @@ class Oracle:
     def _flat_map(self, n: int, node: Node, task: int, taken: Sequence[tuple[Row, int]]) -> list[Row]:
         f = parts(node.args["salt"])
         return [
-            row._replace(value=value, origin=(*row.origin, i)) for row, _ in taken for i, value in enumerate(f(row.value))
+            row._replace(value=value, origin=(*row.origin, i))
+            for row, _ in taken
+            for i, value in enumerate(f(row.value))
         ]
 
     def _pick(self, n: int, node: Node, task: int, taken: Sequence[tuple[Row, int]]) -> list[Row]:
@@ -316,7 +325,11 @@ class Oracle:
                 yield row._replace(value=WindowResult(row.key, window[0].ts, row.ts, of([r.value for r in window])))
 
     def _deduplicate(self, n: int, node: Node, task: int, taken: Sequence[tuple[Row, int]]) -> Iterator[Row]:
-        seen, by, within = self.memory[n, task].keys, classified(node.args["mod"]), node.args["within"] * self.spec.tick_ms
+        seen, by, within = (
+            self.memory[n, task].keys,
+            classified(node.args["mod"]),
+            node.args["within"] * self.spec.tick_ms,
+        )
         for row, _ in taken:
             passed = seen.setdefault((row.key, by(row.value)), [])
             if all(abs(row.ts - ts) > within for ts in passed):
@@ -358,7 +371,9 @@ class Oracle:
     ) -> list[Row]:
         of = AGGREGATES[node.args["agg"]].of
         rows = []
-        for (end, start, key), members in sorted(windows.items(), key=lambda item: (*item[0][:2], encode_key(item[0][2]))):
+        for (end, start, key), members in sorted(
+            windows.items(), key=lambda item: (*item[0][:2], encode_key(item[0][2]))
+        ):
             try:
                 value = of([row.value for row in sorted(members, key=lambda row: row.place)])
             except Poison:
@@ -383,14 +398,22 @@ class Oracle:
             windows[end, start, row.key] += candidates
         rows = self._largest(n, node, task, windows)
         items = [[Item(key, value) for _, key, value in row.value[2]] for row in rows]
-        return [row._replace(value=Top(*row.value[:2], some)) for row, some in zip(rows, items, strict=True)]
+        return [
+            row._replace(value=Top(row.value[0], row.value[1], some)) for row, some in zip(rows, items, strict=True)
+        ]
 
-    def _largest(self, n: int, node: Node, task: int, windows: Mapping[tuple[int, int, Any], Sequence[Any]]) -> list[Row]:
+    def _largest(
+        self, n: int, node: Node, task: int, windows: Mapping[tuple[int, int, Any], Sequence[Any]]
+    ) -> list[Row]:
         rows = []
-        for (end, start, group), found in sorted(windows.items(), key=lambda item: (*item[0][:2], encode_key(item[0][2]))):
+        for (end, start, group), found in sorted(
+            windows.items(), key=lambda item: (*item[0][:2], encode_key(item[0][2]))
+        ):
             largest = sorted(found, key=lambda one: (-one[0], encode_key(one[1])))[: node.args["n"]]
             ts = end - (0 if node.args["sessions"] else 1)
-            rows.append(Row(group, (start, end, largest), ts, None, (self.order[n], end, start, encode_key(group), task)))
+            rows.append(
+                Row(group, (start, end, largest), ts, None, (self.order[n], end, start, encode_key(group), task))
+            )
         return rows
 
     def _with_previous(self, n: int, node: Node, task: int, taken: Sequence[tuple[Row, int]]) -> Iterator[Row]:

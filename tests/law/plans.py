@@ -1,4 +1,4 @@
-"""Random plans: a specification that the oracle reads, and the app that it stands for, built by the public API alone."""
+"""Random plans: a specification that the oracle reads, and the app it stands for, built by the public API alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamproc import App, Context, DefinitionError, ProcessFunction, Stream, Topic, counting, hopping, process, session
+from streamproc import (
+    App,
+    Context,
+    DefinitionError,
+    ProcessFunction,
+    Stream,
+    Topic,
+    counting,
+    hopping,
+    process,
+    session,
+)
 from streamproc.windows.kinds import WindowKind
 from tests.law.values import AGGREGATES, RUNNING, Poison, code
 
@@ -79,7 +90,7 @@ class Spec(NamedTuple):
         return self.ordered(node.parents[0]) if node.kind in KEEPS else node.kind not in UNORDERED
 
     def _fires(self, n: int) -> bool:
-        """Whether timers of several keys fire before a node: rows of one key have an order, those of several have none."""
+        """Whether timers fire before a node: the rows of a key have an order then, those of several have none."""
         node = self.nodes[n]
         return node.kind == "process" or (node.kind in (*KEEPS, "late") and self._fires(node.parents[0]))
 
@@ -203,8 +214,8 @@ class _Drawing:
         return verb(stream, f"n{n}").updates()
 
     def _process(self, n: int, node: Node, stream: Stream[Any, Any]) -> Stream[Any, Any]:
-        ticks = node.args["after"], node.args["alarm"]
-        after, alarm = (None if t is None else t * self.spec.tick_ms for t in ticks)
+        after, alarm = node.args["after"] * self.spec.tick_ms, node.args["alarm"]
+        alarm = None if alarm is None else alarm * self.spec.tick_ms
         function = watched(after, alarm, node.args["echo"], poison=node.args["poison"])
         return stream.process(function, name=f"n{n}")
 
@@ -321,11 +332,16 @@ def random_spec(rng: random.Random) -> Spec:
     """A plan that its app accepts."""
     while True:
         spec = _Draw(rng).spec()
-        try:
-            build(spec).plan.resolve(lambda name: spec.nodes[int(name.split("-")[1])].args["partitions"])
-        except DefinitionError:
-            continue  # two re-keys of one name, or topics that are not co-partitioned
-        return spec
+        if _accepted(spec):
+            return spec
+
+
+def _accepted(spec: Spec) -> bool:
+    try:
+        build(spec).plan.resolve(lambda name: spec.nodes[int(name.split("-")[1])].args["partitions"])
+    except DefinitionError:
+        return False  # two re-keys of one name, topics that are not co-partitioned, stages in a circle
+    return True
 
 
 class _Draw:
@@ -349,7 +365,9 @@ class _Draw:
             self._grow(rng.randrange(len(self.heads)))
         return Spec(self.nodes, rng.choice((1, 1, 1, 300)))
 
-    def _add(self, kind: str, *parents: int, keyed: str = "", windows: str = "", function: int = -1, **args: Any) -> int:
+    def _add(
+        self, kind: str, *parents: int, keyed: str = "", windows: str = "", function: int = -1, **args: Any
+    ) -> int:
         self.nodes.append(Node(kind, parents, args, self.nodes[parents[0]].function if function < 0 else function))
         self.keyed.append(keyed or self.keyed[parents[0]])
         self.windows.append(windows)
@@ -359,9 +377,7 @@ class _Draw:
         rng = self.rng
         timed = rng.choice(("record", "field"))
         key = rng.choice(tuple(KEY_TYPES))
-        source = self._add(
-            "source", keyed=KEPT, function=function, partitions=rng.randint(1, 4), timed=timed, key=key
-        )
+        source = self._add("source", keyed=KEPT, function=function, partitions=rng.randint(1, 4), timed=timed, key=key)
         if rng.random() < 0.15:
             source = self._add("filter", source, salt=self._salt(), mod=3)
         if rng.random() < 0.2:
@@ -432,13 +448,23 @@ class _Draw:
         everything = rng.random() < 0.2 and bool(self.nodes[h].kind != "chain")
         h = self._one_task(h) if everything else self._kept(h)
         own = rng.random() < 0.1
-        args = {"size": size, "every": every, "offset": rng.choice((0, 0, 0, 3)), "grace": self._grace()}
+        args: dict[str, Any] = {
+            "size": size,
+            "every": every,
+            "offset": rng.choice((0, 0, 0, 3)),
+            "grace": self._grace(),
+        }
         args |= {"agg": rng.choice(list(AGGREGATES)), "all": everything, "own": own}
         return self._with_late(self._add("window", h, windows="own" if own else "fixed", **args))
 
     def _session(self, h: int) -> int:
         rng = self.rng
-        args = {"gap": rng.choice((2, 5, 9)), "grace": self._grace(), "agg": rng.choice(list(AGGREGATES)), "all": False}
+        args: dict[str, Any] = {
+            "gap": rng.choice((2, 5, 9)),
+            "grace": self._grace(),
+            "agg": rng.choice(list(AGGREGATES)),
+            "all": False,
+        }
         return self._with_late(self._add("session", self._kept(h), windows="session", **args))
 
     def _in_order(self, h: int) -> int:
@@ -466,9 +492,15 @@ class _Draw:
             agg = rng.choice([name for name in AGGREGATES if name not in ("merged", "fragile")])
             return self._add(kind, h, n=rng.choice((2, 3)), every=rng.choice((None, 1, 4)), agg=agg)
         if kind == "deduplicate":
-            args = {"within": rng.choice((4, 12)), "grace": self._grace(), "mod": rng.choice((1, 3))}
+            within, mod = rng.choice((4, 12)), rng.choice((1, 3))
+            grace = self._grace()
+            args: dict[str, Any] = {"within": within, "grace": grace, "mod": mod}
             return self._with_late(self._add(kind, h, windows=self.windows[h], **args))
-        args = {"after": rng.choice((-2, 0, 3, 9)), "alarm": rng.choice((None, -1, 5, 20)), "echo": rng.choice((1, 2, 50))}
+        args = {
+            "after": rng.choice((-2, 0, 3, 9)),
+            "alarm": rng.choice((None, -1, 5, 20)),
+            "echo": rng.choice((1, 2, 50)),
+        }
         return self._add(kind, h, poison=rng.random() < 0.2, **args)
 
     @property
@@ -480,7 +512,7 @@ class _Draw:
         if self.windows[h] == "fixed" and rng.random() < 0.3:
             return self._add("with_previous", h, windows="fixed", n=rng.choice((1, 2)))
         per = rng.random() < 0.3
-        args = {"n": rng.choice((1, 3)), "per": per, "sessions": self.windows[h] == "session"}
+        args: dict[str, Any] = {"n": rng.choice((1, 3)), "per": per, "sessions": self.windows[h] == "session"}
         partial = self._add("partial", h, keyed=CHANGED, **args)
         if per:
             gathered = self._add("rekey", partial, keyed=KEPT, to="key")
@@ -511,7 +543,9 @@ class _Draw:
         rng = self.rng
         function, self.functions = self.functions, self.functions + 1
         heads = tuple(sorted(heads, key=lambda h: (self.nodes[h].function, h)))
-        chain = self._add("chain", *heads, keyed=KEPT, function=function, key="bytes", partitions=rng.choice((None, 1, 2, 3)))
+        chain = self._add(
+            "chain", *heads, keyed=KEPT, function=function, key="bytes", partitions=rng.choice((None, 1, 2, 3))
+        )
         if rng.random() < 0.2:
             self.heads.append(self._source(function))
         return self._key_by(chain)

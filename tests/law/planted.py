@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import accumulate, count
 from operator import itemgetter
 from typing import Any
 
-from pytest import MonkeyPatch
+import pytest
 
 from streamproc import worker as worker_module
 from streamproc.assembly import Assembly
@@ -31,15 +32,17 @@ from streamproc.operators.window import Window
 from streamproc.operators.with_timestamp import WithTimestamp
 from streamproc.plan import Plan
 from streamproc.reader import InternalReader, SourceReader
+from streamproc.state.keys import identities
 from streamproc.state.table import Table
 from streamproc.task import Feed, Sealed, Task
+from streamproc.topic import Topic
 from streamproc.windows import ordered
 from streamproc.windows.folds import Fold
 from streamproc.windows.ordered import Last
 from streamproc.windows.sums import Mean, Sum
 from streamproc.worker import Worker
 
-Plant = Callable[[MonkeyPatch], None]
+Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
 
 
@@ -57,18 +60,18 @@ def bug(name: str) -> Callable[[Plant], Plant]:
 
 
 @bug("last by arrival")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Last, "add", lambda self, accumulator, item: item)
     patch.setattr(Last, "merge", lambda self, parts: next((part for part in reversed([*parts]) if part), ()))
 
 
 @bug("ties by arrival")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ordered, "_in_order", itemgetter(0))
 
 
 @bug("in_order's ties by arrival")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     arrivals, real = count(), InOrder._hold
 
     def hold(self: InOrder, batch: Batch) -> None:
@@ -79,7 +82,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("float +=")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     def merged(self: Any, parts: Iterable[Any]) -> list[Any]:
         total, number = 0, 0
         for part in parts:
@@ -111,12 +114,12 @@ def _merge_rows(rows: dict[Any, Any], part: Mapping[Any, Any], sign: int) -> Non
 
 
 @bug("fold by arrival")
-def _(patch: MonkeyPatch) -> None:
-    patch.setattr(Fold, "result", lambda self, held: [*accumulate((v for *_, v in held), self._fold, initial=self._initial())][-1])
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fold, "result", lambda self, held: reduce(self._fold, (v for *_, v in held), self._initial()))
 
 
 @bug("one number for all values of a flat_map")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = FlatMap.process
 
     def process(self: FlatMap, batch: Batch, side: int = 0) -> Batch:
@@ -129,23 +132,23 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the branch is not in the origin")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Merge, "process", lambda self, batch, side=0: batch)
 
 
 @bug("the origin of a derived row is without its task")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     for cls in (Window, Session):
         _wrap_close(patch, cls, lambda origin: origin[:-1])
 
 
 @bug("rows of windows have no origin")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     for cls in (Window, Session):
         _wrap_close(patch, cls, lambda _: (0,))
 
 
-def _wrap_close(patch: MonkeyPatch, cls: type[Any], changed: Callable[[Any], Any]) -> None:
+def _wrap_close(patch: pytest.MonkeyPatch, cls: type[Any], changed: Callable[[Any], Any]) -> None:
     real = cls.close
 
     def close(self: Any, watermark: int) -> Batch:
@@ -158,24 +161,22 @@ def _wrap_close(patch: MonkeyPatch, cls: type[Any], changed: Callable[[Any], Any
 
 
 @bug("unsorted emission")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """Windows in order of arrival of their keys, sessions too."""
     patch.setattr(window_module, "sorted_by_bytes", list)
     patch.setattr(final_rows_module, "sorted", lambda rows, key: list(rows), raising=False)
 
 
 @bug("heap insertion order in top")
-def _(patch: MonkeyPatch) -> None:
-    patch.setattr(
-        Top, "_largest", lambda self, found: sorted(found, key=itemgetter(0), reverse=True)[: self.n]
-    )
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Top, "_largest", lambda self, found: sorted(found, key=itemgetter(0), reverse=True)[: self.n])
 
 
-# ------------------------------------------------------------------------------------ A2 - A4, A10: lateness and hold-back
+# ---------------------------------------------------------------------------------- A2 - A4, A10: lateness, hold-back
 
 
 @bug("the clock is what reaches the operator")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """A2: a running maximum in the window, behind a filter."""
     real = Window.process
 
@@ -188,7 +189,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("lateness by the batch")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """Every record of a batch is judged by the largest timestamp in it."""
 
     def clocks(self: SourceReader, timestamps: Sequence[int]) -> Any:
@@ -199,7 +200,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("lateness by the watermark of the operator")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real_on_time, real_process = lateness.on_time, Window.process
 
     def by_watermark(operator: Operator, batch: Batch) -> Batch:
@@ -215,21 +216,21 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("shared slices for partly late records")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     def add_partly(self: Window, start: int, takes: int, key: Any, item: Any) -> None:
-        self._add_to_slice(start, window_module.identities([key]), [item])
+        self._add_to_slice(start, identities([key]), [item])
 
     patch.setattr(Window, "_add_partly", add_partly)
 
 
 @bug("a session is late by its merged end")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Session.process
 
     def process(self: Session, batch: Batch, side: int = 0) -> Batch:
         grace, batch_clocks = self.graces, batch.clocks
         if batch_clocks is not None:
-            keys = window_module.identities(batch.keys)
+            keys = identities(batch.keys)
             rows = self._table.rows(keys)
             clocks: list[int | None] = []
             for key, ts, clock in zip(keys, batch.timestamps, batch_clocks, strict=True):
@@ -243,7 +244,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 def _hold(cls: type[Any], hold: Callable[[Any], int]) -> Plant:
-    def plant(patch: MonkeyPatch) -> None:
+    def plant(patch: pytest.MonkeyPatch) -> None:
         def passes_on(self: Any) -> int:
             held: int = self.watermark - hold(self) if NEVER < self.watermark < FOREVER else self.watermark
             return held
@@ -260,21 +261,26 @@ BUGS["deduplicate holds nothing back"] = _hold(Deduplicate, lambda self: 0)
 
 
 @bug("a session closes at end + gap + grace, not behind it")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Session.close
-    patch.setattr(Session, "close", lambda self, watermark: real(self, watermark + 1 if watermark < FOREVER else watermark))
+    patch.setattr(
+        Session, "close", lambda self, watermark: real(self, watermark + 1 if watermark < FOREVER else watermark)
+    )
 
 
 @bug("the floor of the next re-key alone")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """The clock of a record is left out where the graces of this stage need none."""
     real = Plan._floor
 
     def floor(self: Plan, port: Any) -> int:
-        children, self._children = self._children, {
-            p: [(child, side) for child, side in below if isinstance(child.kind, Operator)]
-            for p, below in self._children.items()
-        }
+        children, self._children = (
+            self._children,
+            {
+                p: [(child, side) for child, side in below if isinstance(child.kind, Operator)]
+                for p, below in self._children.items()
+            },
+        )
         try:
             return real(self, port)
         finally:
@@ -284,7 +290,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("with_timestamp keeps the clock of the old timestamps")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     def process(self: WithTimestamp, batch: Batch, side: int = 0) -> Batch:
         timestamps = list(map(self.f, batch.values))
         return Batch(batch.keys, batch.values, timestamps, batch.clocks, batch.origins, batch.headers)
@@ -294,11 +300,11 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("timers at the watermark alone")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Process.process
 
     def process(self: Process, batch: Batch, side: int = 0) -> Batch:
-        with MonkeyPatch.context() as inside:
+        with pytest.MonkeyPatch.context() as inside:
             inside.setattr(Timers, "pop", lambda *_: None)
             return real(self, batch, side)
 
@@ -306,7 +312,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the past of a timer is the watermark's")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Process.process
 
     def process(self: Process, batch: Batch, side: int = 0) -> Batch:
@@ -317,7 +323,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("sparse clocks before timers")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Process.__init__
 
     def init(self: Process, function: Any) -> None:
@@ -331,7 +337,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 def _largest_timestamp(*, chained_alone: bool) -> Plant:
-    def plant(patch: MonkeyPatch) -> None:
+    def plant(patch: pytest.MonkeyPatch) -> None:
         real_read, real_watermark = InternalReader.read, InternalReader.watermark
 
         def guilty(self: InternalReader) -> bool:
@@ -355,7 +361,7 @@ BUGS["the second stream reads the user's topic"] = _largest_timestamp(chained_al
 
 
 @bug("marks by task number alone")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = InternalReader._take
 
     def take(self: InternalReader, mark: Mark) -> None:
@@ -367,7 +373,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the mark of one branch for all")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Assembly._feed
 
     def feed(self: Assembly, stage: Any, node: Any) -> Feed:
@@ -378,7 +384,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("a mark is written before the rows it speaks of")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Worker._send
 
     def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
@@ -398,13 +404,13 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("a failing batch is run again without rollback")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Table, "abort", Table.savepoint)
 
 
 @bug("an abort keeps the vector of marks")
-def _(patch: MonkeyPatch) -> None:
-    def set_vector(self: InternalReader, vector: Sequence[Any], *, was_idle: bool) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
+    def set_vector(self: InternalReader, vector: Sequence[Any], *, closed_to: int) -> None:
         for row in vector:
             self._take(Mark(*row))
 
@@ -412,7 +418,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the clock is not stored with the offset")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = SourceReader.restore
 
     def restore(self: SourceReader, committed: Committed) -> None:
@@ -423,18 +429,18 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("closed up to where is not stored")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """B6: after the loss of a disk closed windows open again."""
     _forget_facts(patch, "operators")
 
 
 @bug("the vector of marks is not stored")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """B6: after a restart an upstream that has nothing new to say is not heard."""
     _forget_facts(patch, "vector ")
 
 
-def _forget_facts(patch: MonkeyPatch, beginning: str) -> None:
+def _forget_facts(patch: pytest.MonkeyPatch, beginning: str) -> None:
     real = Table.put
 
     def put(self: Table[Any], inner: Any, value: Any, outer: Any = None) -> None:
@@ -445,30 +451,30 @@ def _forget_facts(patch: MonkeyPatch, beginning: str) -> None:
 
 
 @bug("one dirty set for two epochs")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """B5: settling an epoch writes what was changed since it was sealed."""
     real = Task.settle
 
-    def settle(self: Task, sealed: Sealed, changelog_position: int | None, cache_bytes: int) -> None:
+    def settle(self: Task, sealed: Sealed, changelog_position: int | None, *, cache_bytes: int, now_ms: int) -> None:
         for table in self._tables():
             table.savepoint()
             for prefix, changes in table._pending.items():
                 sealed.changes.update({prefix + key: data for key, data in changes.items()})
-        real(self, sealed, changelog_position, cache_bytes)
+        real(self, sealed, changelog_position, cache_bytes=cache_bytes, now_ms=now_ms)
 
     patch.setattr(Task, "settle", settle)
 
 
 @bug("no replay of the changelog")
-def _(patch: MonkeyPatch) -> None:
-    async def restore(store: Any, log: Any, changelog: Partition) -> int:
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def restore(store: Any, log: Any, changelog: Partition, *, now_ms: int) -> int:
         return 0
 
     patch.setattr(worker_module, "restore", restore)
 
 
 @bug("disk before log")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Worker._send
 
     def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
@@ -482,7 +488,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("outputs outside the transaction")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Worker._send
 
     def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
@@ -501,13 +507,13 @@ def _columns(columns: Columns) -> tuple[Any, ...]:
 
 
 @bug("no fencing")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     """A worker that was taken for dead may commit."""
     patch.setattr(InProcessSource, "admit", lambda self, begun: None)
 
 
 @bug("a task is kept though another worker had it")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     async def was_elsewhere(self: Worker, task: Task) -> bool:
         return False
 
@@ -518,7 +524,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the end is stored as an infinite watermark")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Task._flow
 
     def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
@@ -531,7 +537,7 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("the end forgets what it closed")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Task._flow
 
     def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
@@ -543,12 +549,12 @@ def _(patch: MonkeyPatch) -> None:
 
 
 @bug("an end of an earlier run counts")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(InternalReader, "ended", lambda self, run: all(mark.flag == 2 for mark in self._edges.values()))
 
 
 @bug("the end fires timers beyond the watermark")
-def _(patch: MonkeyPatch) -> None:
+def _(patch: pytest.MonkeyPatch) -> None:
     real = Process.close
 
     def close(self: Process, watermark: int) -> Batch:
@@ -557,3 +563,35 @@ def _(patch: MonkeyPatch) -> None:
         return real(self, watermark)
 
     patch.setattr(Process, "close", close)
+
+
+# ------------------------------------------------------------------------------------ A9, A11: live runs
+
+
+@bug("idle by the wall clock alone")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """A stale high watermark: a partition with records that do not arrive counts as read to its end."""
+
+    async def end_offsets(self: InProcessSource, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    patch.setattr(InProcessSource, "end_offsets", end_offsets)
+
+
+@bug("that a partition was idle is not recorded")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SourceReader, "metadata", lambda self: {"clock": self.clock, "idle": False})
+
+
+@bug("a record after idleness is judged by its partition's old clock")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def wake(self: SourceReader, watermark: int) -> None:
+        self.idle = False
+
+    patch.setattr(SourceReader, "wake", wake)
+
+
+@bug("one record seventy years ahead moves the clock")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real = Topic.timestamps
+    patch.setattr(Topic, "timestamps", lambda self, values, own, ahead_ms=0: real(self, values, own))

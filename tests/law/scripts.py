@@ -1,11 +1,11 @@
-"""Schedules written by hand, for what a random one meets seldom; each gives '' or what differed from the oracle's answer."""
+"""Schedules by hand, for what a random one meets seldom; each gives '' or what differed from the oracle's answer."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 
-from pytest import MonkeyPatch
+import pytest
 
 from streamproc.launch import end_of_input
 from streamproc.log import Chunk, Partition
@@ -14,17 +14,19 @@ from streamproc.worker import Worker
 from tests.law.check import answer_of, given
 from tests.law.directed import COUNTED, TIMERS, rekeyed, window
 from tests.law.inputs import Inputs, random_inputs
+from tests.law.plans import Spec
 from tests.law.world import Member, Schedule, World, differs, heard
 
 STEPWISE = Schedule(chunks=(2,))
+ONE_PARTITION = rekeyed(window(2, "count", grace=3), partitions=1)
 
 
-def played(script: Callable[[World, Inputs], None], seed: int = 3) -> str:
+def played(script: Callable[[World, Inputs], None], *, spec: Spec = COUNTED, seed: int = 3) -> str:
     """A world of counted windows behind a re-key, in which a script is played before it goes on to the end."""
-    inputs = random_inputs(COUNTED, random.Random(seed))
+    inputs = random_inputs(spec, random.Random(seed))
     inputs = Inputs(inputs.records, inputs.runs[-1:])
-    answer = answer_of(COUNTED, inputs)
-    world = World(COUNTED, inputs, STEPWISE, random.Random(seed))
+    answer = answer_of(spec, inputs)
+    world = World(spec, inputs, STEPWISE, random.Random(seed))
     try:
         with heard(world.alarms):
             script(world, inputs)
@@ -48,7 +50,7 @@ def _turns(world: World, member: Member, count: int, *, commit: bool) -> None:
 
 
 def owned_elsewhere_meanwhile() -> str:
-    """A worker releases its tasks, another has them for some epochs and leaves, and only then is the first told again."""
+    """A worker releases its tasks, another has them for some epochs and leaves; only then is the first told again."""
 
     def script(world: World, inputs: Inputs) -> None:
         world.plain = False
@@ -64,7 +66,7 @@ def owned_elsewhere_meanwhile() -> str:
 
 
 def stopped_before_its_commit() -> str:
-    """A worker with an open epoch is stopped before it commits and taken for dead; another goes on; then it goes on too."""
+    """A worker is stopped before it commits and taken for dead; another goes on; then it goes on too."""
 
     def script(world: World, inputs: Inputs) -> None:
         world.plain = False
@@ -78,8 +80,34 @@ def stopped_before_its_commit() -> str:
     return played(script, seed=4)
 
 
+def lost_disk_with_an_ended_upstream() -> str:
+    """Everything is read and all has ended; the worker downstream dies with its disk and comes back under its name.
+
+    Its upstream, which is not told of it, has nothing new to say.
+    """
+
+    def script(world: World, inputs: Inputs) -> None:
+        world.plain = False
+        world.begin(inputs.runs[0])
+        members = [_joined(world), _joined(world)]
+        for _ in range(60):
+            for member in members:
+                _turns(world, member, 1, commit=True)
+        below = next(m for m in members if any(task_id.stage == "f0-n1" for task_id in m.worker.tasks))
+        assert {task_id.stage for task_id in below.worker.tasks} == {"f0-n1"}, (
+            "the worker has the stage downstream alone"
+        )
+        below.disk.crash()
+        for name in list(below.disk._images):
+            below.disk.wipe(name)
+        world.members.remove(below)
+        world.join(below.name, below.disk, fresh=True)
+
+    return played(script, spec=ONE_PARTITION, seed=4)
+
+
 def two_workers_and_a_source_that_grows(*, one_end: bool = True) -> str:
-    """The sources grow between the starts of two workers of a run: its end is where they ended before; the rest is a later run's."""
+    """The sources grow between the starts of two workers of a run: the rest is a later run's."""
     inputs = random_inputs(COUNTED, random.Random(3))
     whole = inputs.runs[-1]
     half = {n: [count // 2 for count in counts] for n, counts in whole.items()}
@@ -116,14 +144,14 @@ def overlapped_epochs(step: int = 3) -> str:
         self._known.update(offsets)
         for task_id, task in self._tasks.items():
             changelog = Partition(self._plan.changelog_of(self._stages[task_id.stage]), task_id.number)
-            task.settle(sealed[task_id], ends.get(changelog), 1)
+            task.settle(sealed[task_id], ends.get(changelog), cache_bytes=1, now_ms=0)
             self._report(task)
 
-    spec = rekeyed(window(2, "count", grace=3), partitions=1)
+    spec = ONE_PARTITION
     inputs = random_inputs(spec, random.Random(4))
     inputs = Inputs(inputs.records, inputs.runs[-1:])
     answer = answer_of(spec, inputs)
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Worker, "_commit", commit)
         calls = World(spec, inputs, STEPWISE, random.Random(0)).go().calls
         for moment in range(0, 2 * len(calls), step):

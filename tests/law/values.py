@@ -1,4 +1,4 @@
-"""What users' functions of random plans compute: pure functions of a value, drawn by a salt, and the aggregates by name."""
+"""What users' functions of random plans compute, pure functions of a value, and the aggregates by name."""
 
 from __future__ import annotations
 

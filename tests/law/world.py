@@ -1,7 +1,7 @@
-"""Runs a plan on the real engine under a schedule that a seed draws: batches, pace, epochs, workers, crashes, lost disks.
+"""Runs a plan on the real engine under a schedule that a seed draws: batches, pace, epochs, workers, crashes, disks.
 
-Tasks, workers, serdes, the codec, the log and the stores are the real ones; the doors between them are in here, so that each
-call can be a worker's last. Nothing waits and there is no clock but the one that the schedule moves: one seed, one run.
+Tasks, workers, serdes, the codec, the log and the stores are the real ones; the doors between them are in here, so that
+each call can be a worker's last. Nothing waits, and the schedule moves the only clock: one seed, one run.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class World:
     # ------------------------------------------------------------------------------------ runs
 
     def go(self, *, crash_at: int | None = None, wipe: bool = False) -> World:
-        """All runs until the end. `crash_at`: the first worker of the first run dies at this moment, and another goes on."""
+        """All runs until the end. `crash_at`: the first worker of the first run dies at this moment."""
         with heard(self.alarms):
             for number, limits in enumerate(self.inputs.runs):
                 self.begin(limits)
@@ -148,8 +148,10 @@ class World:
         run_now(sink.commit({}))
 
     def drive(self, *, wipe: bool = False) -> None:
-        """Turns, until every task has ended and all of it is committed; then all leave. `wipe`: disks do not outlive a crash."""
+        """Turns, until every task has ended and all is committed; then all leave. `wipe`: a crash takes the disk."""
         for turn in range(TURNS):
+            if not self.members:  # one left while the other died
+                self.join(fresh=True)
             member = self.rng.choice(self.members)
             if turn < FAULTY_TURNS and self.rng.random() < self.schedule.faults:
                 self._fault(member)
@@ -160,7 +162,12 @@ class World:
             if turn % 8 == 0 and self._ended():
                 break
         else:
-            left = [f"{m.name}: {task_id}" for m in self.members for task_id, task in m.worker.tasks.items() if not task.ended_run]
+            left = [
+                f"{m.name}: {task_id}"
+                for m in self.members
+                for task_id, task in m.worker.tasks.items()
+                if not task.ended_run
+            ]
             raise Hangs(f"not ended: {left}")
         while self.members:
             self.leave(self.members[0])
