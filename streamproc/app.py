@@ -17,6 +17,7 @@ from streamproc.settings import Settings, load_settings
 from streamproc.state.codec import Codec
 from streamproc.stream import Scope, Stream, Table
 from streamproc.topic import Topic
+from streamproc.topic_name import checked_topic_name
 from streamproc.windows.duration import Duration, Instant
 
 K = TypeVar("K")
@@ -38,7 +39,7 @@ class App:
     """
 
     def __init__(self, name: str, *, on_error: OnError = "fail", **settings: Any) -> None:
-        self.name = name
+        self.name = checked_topic_name(name)  # of internal topics it is the beginning
         self.on_error = checked_policy(on_error)
         self._settings = settings
         self._topics: dict[str, Topic[Any, Any]] = {}

@@ -9,7 +9,7 @@ import msgspec
 
 from streamproc.errors import DefinitionError
 from streamproc.operators.operator import Operator
-from streamproc.policy import OnError
+from streamproc.policy import OnError, checked_policy
 from streamproc.topic import Topic
 
 
@@ -100,7 +100,11 @@ class Graph:
             raise DefinitionError(msg)
         if taken is not None:
             step = next(s for n in range(2, len(self.nodes) + 3) if (stream, s := f"{step}-{n}") not in self._steps)
-        node = Node(len(self.nodes), stream, step, kind, tuple(parents), on_error, checks_key)
+        try:
+            policy = checked_policy(on_error)
+        except DefinitionError as error:
+            raise DefinitionError(f"{stream}.{step}: {error}") from error
+        node = Node(len(self.nodes), stream, step, kind, tuple(parents), policy, checks_key)
         self.nodes.append(node)
         self._steps[stream, step] = node
         return node

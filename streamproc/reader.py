@@ -35,6 +35,9 @@ class Reader(Protocol):
     def watermark(self) -> int:
         """No row that comes from here on is older, late ones apart; FOREVER while there is nothing to wait for (idle)."""
 
+    def last_watermark(self) -> int:
+        """The watermark when the input has ended: what never had a record is left out of it; FOREVER: all of it."""
+
     def metadata(self) -> dict[str, Any]:
         """What is committed beside the position, and `restore` takes."""
 
@@ -89,6 +92,9 @@ class SourceReader:
 
     def watermark(self) -> int:
         return FOREVER if self.idle else self.clock
+
+    def last_watermark(self) -> int:
+        return FOREVER if self.clock == NEVER else self.watermark()
 
     def wake(self, watermark: int) -> None:
         """A record comes after the partition was left out as idle: what the others have closed meanwhile stays closed."""
@@ -184,6 +190,9 @@ class InternalReader:
 
     def watermark(self) -> int:
         return min((m.watermark for m in self._edges.values() if m.flag != IDLE), default=FOREVER)
+
+    def last_watermark(self) -> int:
+        return min((m.watermark for m in self._edges.values() if m.flag != IDLE and m.watermark > NEVER), default=FOREVER)
 
     def ended(self, run: int) -> bool:
         """Whether every feeding task has ended in this run."""

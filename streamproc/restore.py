@@ -23,9 +23,6 @@ async def restore(store: Store, log: Log, changelog: Partition, *, now_ms: int) 
     and keys that were deleted would be there again.
     """
     end = (await log.ends([changelog]))[changelog]
-    settled = settled_ms(store)
-    if store.position and (settled is None or now_ms - settled > TOMBSTONES_MS // 2):
-        store.clear()
     position = store.position or 0
     if position > end:
         msg = (
@@ -33,6 +30,10 @@ async def restore(store: Store, log: Log, changelog: Partition, *, now_ms: int) 
             "Delete the state directory to begin from the changelog as it is"
         )
         raise StoreError(f"of {changelog.topic}/{changelog.number}", msg)
+    settled = settled_ms(store)
+    if position and (settled is None or now_ms - settled > TOMBSTONES_MS // 2):
+        store.clear()
+        position = 0
     count = 0
     while position < end:
         chunk = await log.read(changelog, position, min(RESTORE_RECORDS, end - position))

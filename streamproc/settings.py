@@ -43,18 +43,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("epoch_interval", "idle", "ahead", "drift"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "idle":
                 try:
                     duration_ms(value)
-                except ValueError as error:
+                except (ValueError, TypeError) as error:
                     msg = f"setting {name}: {error}"
                     raise SettingsError(msg) from error
         if self.guarantee not in get_args(Guarantee):
             msg = f"setting guarantee is {self.guarantee!r}: it is one of {', '.join(get_args(Guarantee))}"
             raise SettingsError(msg)
         for name in ("epoch_records", "cache_bytes"):
-            if getattr(self, name) < 1:
-                msg = f"setting {name} is {getattr(self, name)}: it is at least 1"
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                msg = f"setting {name} is {value!r}: it is a whole number, at least 1"
                 raise SettingsError(msg)
 
 

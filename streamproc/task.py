@@ -249,11 +249,17 @@ class Task:
         self._flow({})
 
     def finish(self, run: int) -> None:
-        """The input has ended in this run: close what is open. Clocks and watermarks keep their real values."""
+        """The input has ended in this run: close what is open. Clocks and watermarks keep their real values.
+
+        Timers fire up to the watermark of what had records: a partition that never had one holds back nothing now.
+        """
         if self._ended_run != run:
             self.dirty = True
             self._ended_run = run
+            real = [(step, step.operator.watermark, step.out) for step in self._steps]
             self._flow({}, ended=True)
+            for step, watermark, out in real:
+                step.operator.watermark, step.out = watermark, out
 
     @property
     def ended_run(self) -> int:
@@ -360,6 +366,7 @@ class Task:
         `closing=False` leaves the watermarks as they are, for the next pass.
         """
         run = self._run_carefully if self.careful else self._run
+        watermark_of = self._last_watermark if ended else self._port_watermark
         rows: dict[Port, Batch] = {}
         outs: dict[int, Step] = {}
         for node, reader in self._inputs.items():
@@ -369,7 +376,7 @@ class Task:
         for step in self._steps:
             operator = step.operator
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
-            watermark = min(self._port_watermark(outs, port) for port, _ in step.parents)
+            watermark = min(watermark_of(outs, port) for port, _ in step.parents)
             step.out = FOREVER if watermark == FOREVER else NEVER
             closes = [watermark] if closing and operator.watermark < watermark < FOREVER else []
             if ended:
@@ -397,6 +404,12 @@ class Task:
         if port.late:
             return FOREVER if step.out == FOREVER else step.operator.watermark
         return step.out
+
+    def _last_watermark(self, outs: Mapping[int, Step], port: Port) -> int:
+        """The same when the input has ended: a port that never had a row is left out."""
+        reader = None if port.node in outs else self._inputs.get(port.node)
+        found = self._port_watermark(outs, port) if reader is None else reader.last_watermark()
+        return FOREVER if found == NEVER else found
 
     def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
         operator, given, late = step.operator, [], []

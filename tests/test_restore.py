@@ -7,8 +7,11 @@ from streamproc.log import Columns, Partition
 from streamproc.memory_log import MemoryLog
 from streamproc.state.errors import StoreError
 from streamproc.state.memory import MemoryStore
+from streamproc.state.settled import settle
+from streamproc.state.settled import settle
 from tests.live import Live, ints
 
+NOW_MS = 1_000_000_000
 CHANGES = Partition("app-stage-changelog", 0)
 
 
@@ -26,7 +29,8 @@ async def append(log: MemoryLog, *rows: tuple[bytes, bytes | None]) -> None:
 
 
 def content(store: MemoryStore) -> dict[bytes, bytes]:
-    return dict(store.scan(b"", b"\xff"))
+    """The rows, but for what is kept of the store itself."""
+    return {key: value for key, value in store.scan(b"", b"\xff") if key in dict(ROWS)}
 
 
 ROWS = [(b"%d" % (n % 4), None if n % 5 == 0 else b"%d" % n) for n in range(23)]
@@ -39,8 +43,8 @@ async def test_from_anywhere(behind: int, at_once: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(restore, "RESTORE_RECORDS", at_once)
     store = MemoryStore()
     if behind:
-        store.write(dict(ROWS[:behind]), behind)
-    await restore.restore(store, await changelog(*ROWS), CHANGES)
+        settle(store, dict(ROWS[:behind]), behind, now_ms=NOW_MS)
+    await restore.restore(store, await changelog(*ROWS), CHANGES, now_ms=NOW_MS)
     assert content(store) == {key: value for key, value in dict(ROWS).items() if value is not None}
     assert store.position == 23
 
@@ -49,16 +53,26 @@ async def test_nothing_to_do() -> None:
     """A store that is where its changelog ends is not written to."""
     store = MemoryStore()
     log = await changelog(*ROWS)
-    assert await restore.restore(store, log, CHANGES) > 0
-    assert await restore.restore(store, log, CHANGES) == 0
+    assert await restore.restore(store, log, CHANGES, now_ms=NOW_MS) > 0
+    assert await restore.restore(store, log, CHANGES, now_ms=NOW_MS) == 0
 
 
 async def test_a_store_ahead_of_its_changelog() -> None:
     """It is of another log, or the topic was made anew: refused, with the way out."""
     store = MemoryStore()
-    store.write({b"a": b"1"}, 24)
+    settle(store, {b"a": b"1"}, 24, now_ms=NOW_MS)
     with pytest.raises(StoreError, match="at 24 of its changelog, which ends at 23.*made anew.*Delete the state directory"):
-        await restore.restore(store, await changelog(*ROWS), CHANGES)
+        await restore.restore(store, await changelog(*ROWS), CHANGES, now_ms=NOW_MS)
+
+
+async def test_a_store_that_stood_still_too_long_is_rebuilt() -> None:
+    """The changelog may have forgotten what was deleted meanwhile: such a key must not be there again."""
+    store, young = MemoryStore(), MemoryStore()
+    for one, settled_ms in ((store, NOW_MS - restore.TOMBSTONES_MS), (young, NOW_MS - 1)):
+        settle(one, {b"0": b"deleted since"}, 1, now_ms=settled_ms)
+        await restore.restore(one, await changelog((b"x", None), (b"1", b"1")), CHANGES, now_ms=NOW_MS)
+    assert content(store) == {b"1": b"1"}
+    assert content(young) == {b"0": b"deleted since", b"1": b"1"}
 
 
 def test_the_state_of_another_log_is_refused() -> None:
@@ -81,3 +95,28 @@ def test_the_state_of_another_log_is_refused() -> None:
     old.send("numbers", *ints([1]))
     old.run(app)
     assert old.values("out")[-1] == b"21"
+
+
+async def test_a_store_that_missed_a_deletion_is_rebuilt() -> None:
+    """The tombstone is gone from the changelog by then: a store that is only caught up would keep the key for ever."""
+    day_ms = 86_400_000
+    log = MemoryLog(compact_records=4)
+    kept_ms = str(restore.TOMBSTONES_MS)
+    await log.create(
+        CHANGES.topic, partitions=1, config={"cleanup.policy": "compact", "delete.retention.ms": kept_ms}
+    )
+
+    async def put(rows: dict[bytes, bytes | None], at_ms: int) -> None:
+        sink = await log.sink(None, "test")
+        sink.send(CHANGES, Columns(list(rows), list(rows.values()), [at_ms] * len(rows)))
+        await sink.commit({})
+
+    await put({b"deleted": b"1", b"kept": b"1"}, 0)
+    store = MemoryStore()
+    await restore.restore(store, log, CHANGES, now_ms=0)
+    await put({b"deleted": None}, 1)
+    for day in range(8, 40):
+        await put({b"other": b"%d" % day}, day * day_ms)
+    assert b"deleted" not in (await log.read(CHANGES, 0, 1_000)).columns.keys, "the tombstone is still there: no case"
+    await restore.restore(store, log, CHANGES, now_ms=40 * day_ms)
+    assert [store.get(key) for key in (b"deleted", b"kept", b"other")] == [None, b"1", b"39"]

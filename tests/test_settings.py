@@ -54,7 +54,7 @@ def test_durations_may_be_timedeltas() -> None:
         ({"epoch_interval": "0s"}, "setting epoch_interval: "),
         ({"idle": "-1s"}, "setting idle: "),
         ({"guarantee": "at_most_once"}, "setting guarantee is 'at_most_once': it is one of exactly_once, at_least_once"),
-        ({"epoch_records": 0}, "setting epoch_records is 0: it is at least 1"),
+        ({"epoch_records": 0}, "setting epoch_records is 0: it is a whole number, at least 1"),
         ({"cache_bytes": "much"}, "setting cache_bytes is 'much': it is a whole number"),
         ({"ahead": None}, "setting ahead"),
         ({"drift": 5.5}, "setting drift"),

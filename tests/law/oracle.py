@@ -67,6 +67,7 @@ class _Memory:
     def __init__(self) -> None:
         self.clock = BEFORE_ALL
         self.watermark = BEFORE_ALL
+        self.fires_to = BEFORE_ALL
         self.position = 0
         self.reach = BEFORE_ALL
         self.ended_to = BEFORE_ALL
@@ -90,6 +91,8 @@ class Oracle:
         self._rows: dict[int, list[list[Row]]] = {}
         self._late_rows: dict[int, list[list[Row]]] = {}
         self._watermarks: dict[int, list[int]] = {}
+        self._lasts: dict[int, list[int]] = {}
+        """The watermarks without what never had a record: how far the end of the input fires timers."""
 
     # ------------------------------------------------------------------------------------ which task
 
@@ -144,11 +147,13 @@ class Oracle:
                 self._rows[n] = [self._read(n, task, limits[n]) for task in range(count)]
                 clocks = [self.memory[n, task].clock for task in range(count)]
                 self._watermarks[n] = [*clocks[: self.partitions[n]], *[AFTER_ALL] * (count - self.partitions[n])]
+                self._lasts[n] = [_last(w) for w in self._watermarks[n]]
             elif node.kind in ("rekey", "chain"):
                 self._through_topic(n, node)
             else:
                 found = [self._task(n, node, task) for task in range(count)]
-                self._rows[n], self._late_rows[n], self._watermarks[n] = map(list, zip(*found, strict=True))
+                columns = map(list, zip(*found, strict=True))
+                self._rows[n], self._late_rows[n], self._watermarks[n], self._lasts[n] = columns
             self.given[n] += [(task, row) for task, rows in enumerate(self._rows[n]) for row in rows]
 
     def _read(self, n: int, task: int, limits: Sequence[int]) -> list[Row]:
@@ -172,9 +177,10 @@ class Oracle:
                         moved_row = moved_row._replace(origin=(*row.origin, side))
                     rows[self._task_of(moved_row.key, task, self.partitions[n])].append(moved_row)
         self._rows[n] = rows
-        edges = [w for parent in node.parents for w in self._watermarks[parent] if w < AFTER_ALL]
-        lowest, have = min(edges, default=AFTER_ALL), self.partitions[n]
-        self._watermarks[n] = [lowest] * have + [AFTER_ALL] * (self.tasks[n] - have)
+        have = self.partitions[n]
+        for found in (self._watermarks, self._lasts):
+            edges = [w for parent in node.parents for w in found[parent] if w < AFTER_ALL]
+            found[n] = [min(edges, default=AFTER_ALL)] * have + [AFTER_ALL] * (self.tasks[n] - have)
 
     def _wired(self, n: int, node: Node, row: Row) -> Row:
         if node.kind == "rekey":
@@ -183,7 +189,7 @@ class Oracle:
         (key,), (value,) = topic.decode_keys([wire_key(row.key)]), topic.decode_values(topic.encode_values([row.value]))
         return row._replace(key=key, value=value)
 
-    def _task(self, n: int, node: Node, task: int) -> tuple[list[Row], list[Row], int]:
+    def _task(self, n: int, node: Node, task: int) -> tuple[list[Row], list[Row], int, int]:
         """The rows that a node gives in a task, those it found late, and the watermark behind it at the end."""
         source = self._late_rows if node.kind == "late" else self._rows
         parents = node.parents
@@ -191,17 +197,23 @@ class Oracle:
         if node.kind == "late":  # the watermark before the verb that found them late
             parents = self.spec.nodes[parents[0]].parents
         watermark = min(self._watermarks[parent][task] for parent in parents)
+        last = min(self._lasts[parent][task] for parent in parents)
         memory = self.memory[n, task]
         if watermark < AFTER_ALL:
             memory.watermark = max(memory.watermark, watermark)
+        memory.fires_to = memory.watermark
+        if last < AFTER_ALL:
+            memory.fires_to = last = max(memory.watermark, last)
         taken, late = self._judged(n, node, memory, given)
         rows = list(getattr(self, f"_{node.kind}")(n, node, task, taken))
         memory.ended_to = max(memory.ended_to, memory.reach)
         if node.kind == "with_timestamp":
             watermark = memory.clock if watermark < AFTER_ALL else watermark
-        elif BEFORE_ALL < watermark < AFTER_ALL:
-            watermark -= self._held_back(node)
-        return rows, late, watermark
+            last = _last(memory.clock) if last < AFTER_ALL else last
+        else:
+            watermark -= self._held_back(node) if BEFORE_ALL < watermark < AFTER_ALL else 0
+            last -= self._held_back(node) if last < AFTER_ALL else 0
+        return rows, late, watermark, last
 
     def _held_back(self, node: Node) -> int:
         ticks: int = node.args.get("grace", 0) + (node.args["gap"] if node.kind == "session" else 0)
@@ -345,7 +357,7 @@ class Oracle:
             else:
                 rows += memory.keys.setdefault(row.key, _Watched(self.spec, node, row.key)).take(row)
         for watched in memory.keys.values():
-            rows += watched.until(memory.watermark)
+            rows += watched.until(memory.fires_to)
         return rows
 
     def _window(self, n: int, node: Node, task: int, taken: Sequence[tuple[Row, int]]) -> list[Row]:
@@ -450,6 +462,10 @@ class Oracle:
             number = self._task_of(row.key, task, 1 + n % 3)
             found[number, wire_key(row.key)].append((task, value, row.ts))
         return dict(found)
+
+
+def _last(watermark: int) -> int:
+    return AFTER_ALL if watermark == BEFORE_ALL else watermark
 
 
 class _Watched:

@@ -467,7 +467,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("no replay of the changelog")
 def _(patch: pytest.MonkeyPatch) -> None:
-    async def restore(store: Any, log: Any, changelog: Partition, *, now_ms: int) -> int:
+    async def restore(*_args: Any, **_options: Any) -> int:
         return 0
 
     patch.setattr(worker_module, "restore", restore)
@@ -525,23 +525,22 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("the end is stored as an infinite watermark")
 def _(patch: pytest.MonkeyPatch) -> None:
-    real = Task._flow
+    real = Task.finish
 
-    def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
-        real(self, fresh, ended=ended)
-        if ended:
-            for step in self._steps:
-                step.operator.watermark = FOREVER - 1
+    def finish(self: Task, run: int) -> None:
+        real(self, run)
+        for step in self._steps:
+            step.operator.watermark = FOREVER - 1
 
-    patch.setattr(Task, "_flow", flow)
+    patch.setattr(Task, "finish", finish)
 
 
 @bug("the end forgets what it closed")
 def _(patch: pytest.MonkeyPatch) -> None:
     real = Task._flow
 
-    def flow(self: Task, fresh: Mapping[int, Batch], *, ended: bool = False) -> None:
-        real(self, fresh, ended=ended)
+    def flow(self: Task, *args: Any, ended: bool = False, **options: Any) -> None:
+        real(self, *args, ended=ended, **options)
         for step in self._steps:
             step.operator.ended_to = NEVER
 

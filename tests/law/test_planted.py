@@ -7,6 +7,7 @@ by hand     by a schedule of `scripts` or `live`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -99,7 +100,10 @@ CATCHES: dict[str, Catch] = {
 def test_it_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bug, planted, gives another answer, an alarm, an error or a run that hangs."""
     BUGS[name](monkeypatch)
-    assert CATCHES[name]() != ""
+    noticed = CATCHES[name]()
+    assert noticed != ""
+    misfit = re.search("TypeError|AttributeError|NameError", noticed)
+    assert misfit is None, f"the planted code no longer fits the engine: {noticed}"
 
 
 def test_every_bug_has_its_test() -> None:
