@@ -248,12 +248,17 @@ class Task:
         self.dirty = True
         self._flow({})
 
-    def finish(self, run: int) -> None:
+    def finish(self, run: int, *, until_ms: int = NEVER) -> None:
         """The input has ended in this run: close what is open. Clocks and watermarks keep their real values.
 
         Timers fire up to the watermark of what had records: a partition that never had one holds back nothing now.
+        With `until_ms` the clocks of sources go on to that instant before.
         """
         if self._ended_run != run:
+            for reader in self.readers.values():
+                if isinstance(reader, SourceReader) and reader.clock < until_ms:
+                    reader.clock = until_ms
+                    self._flow({})
             self.dirty = True
             self._ended_run = run
             real = [(step, step.operator.watermark, step.out) for step in self._steps]

@@ -253,10 +253,8 @@ class Worker:
             for task in self._tasks.values():
                 if task.ended_run != run and self._input_ended(task):
                     moved = True
-                    for reader in task.readers.values():
-                        if isinstance(reader, SourceReader):
-                            reader.clock = max(reader.clock, self._end.until_ms)
-                    if not await self._guarded(task, lambda task=task: task.finish(run)):  # type: ignore[misc]
+                    until_ms = self._end.until_ms
+                    if not await self._guarded(task, lambda task=task: task.finish(run, until_ms=until_ms)):  # type: ignore[misc]
                         break
         return moved
 
