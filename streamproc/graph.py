@@ -80,7 +80,7 @@ class Graph:
         self.nodes: list[Node] = []
         self._sources: dict[str, Node] = {}
         self._steps: dict[tuple[str, str], Node] = {}
-        self._repartitions: dict[tuple[Port, str], Node] = {}
+        self._repartitions: dict[tuple[Port, int | None], Node] = {}
 
     def add(
         self,
@@ -120,12 +120,21 @@ class Graph:
             raise DefinitionError(msg)
         return node
 
-    def repartition(self, parent: Port, kind: RepartitionNode, stream: str, step: str, *, on_error: OnError) -> Node:
-        """The re-key of a stream: made once, however often the stream is used."""
-        node = self._repartitions.get((parent, kind.name))
+    def repartition(
+        self, parent: Port, stream: str, step: str, *, partitions: int | None, value_type: Any, on_error: OnError
+    ) -> Node:
+        """The re-key of a stream: made once, however often the stream is used.
+
+        A second one of the same name is numbered. Where that moves a number to another re-key, the steps behind it do
+        not fit what is stored, and the start is refused: nothing is ever read by the wrong step.
+        """
+        node = self._repartitions.get((parent, partitions))
         if node is None:
-            node = self.add(stream, step, kind, (parent,), on_error=on_error, lasting=True)
-            self._repartitions[parent, kind.name] = node
+            names = (step, *(f"{step}-{n}" for n in range(2, len(self.nodes) + 3)))
+            name = next(name for name in names if (stream, f"{name}-repartition") not in self._steps)
+            kind = RepartitionNode(f"{stream}-{name}", partitions, value_type)
+            node = self.add(stream, f"{name}-repartition", kind, (parent,), on_error=on_error, lasting=True)
+            self._repartitions[parent, partitions] = node
         return node
 
     def chain(self) -> None:

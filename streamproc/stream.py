@@ -330,7 +330,7 @@ class Stream(Generic[KeyT, ValueT]):
             (self._port,),
             on_error=on_error or scope.on_error,
             checks_key=operator.keyed and scope.keyed != "single",
-            lasting=operator.stateful or lasting or isinstance(operator, KeyBy),
+            lasting=operator.stateful or lasting,
         )
         if late is not None:
             Stream(scope, Port(node.id, late=True)).to(late)
@@ -350,8 +350,9 @@ class Stream(Generic[KeyT, ValueT]):
 
     def _repartition(self, step: str, partitions: int | None, keyed: KeyState) -> Stream[Any, Any]:
         scope = self._scope
-        kind = RepartitionNode(f"{scope.stream}-{step}", partitions, scope.value_type)
-        node = scope.graph.repartition(self._port, kind, scope.stream, f"{step}-repartition", on_error=scope.on_error)
+        node = scope.graph.repartition(
+            self._port, scope.stream, step, partitions=partitions, value_type=scope.value_type, on_error=scope.on_error
+        )
         return Stream(scope.but(keyed=keyed), Port(node.id))
 
     def _running(self, aggregate: Aggregate[Any, Any], step: str, value_type: Any = None) -> Table[Any, Any]:

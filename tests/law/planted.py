@@ -527,8 +527,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 def _(patch: pytest.MonkeyPatch) -> None:
     real = Task.finish
 
-    def finish(self: Task, run: int) -> None:
-        real(self, run)
+    def finish(self: Task, *args: Any, **options: Any) -> None:
+        real(self, *args, **options)
         for step in self._steps:
             step.operator.watermark = FOREVER - 1
 
