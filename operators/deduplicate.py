@@ -35,7 +35,7 @@ class Deduplicate(Operator):
         self.within_ms = within_ms
         self.graces = (grace_ms,)
         self.hold = grace_ms
-        self.signature = {"verb": "deduplicate", "within_ms": within_ms}
+        self.signature = {"verb": "deduplicate", "within_ms": within_ms, "grace_ms": grace_ms}
 
     def open(self, context: Context) -> None:
         self._context = context
@@ -46,7 +46,7 @@ class Deduplicate(Operator):
         batch = on_time(self, batch, side)
         if not len(batch):
             return batch.without_clocks()
-        by = batch.values if self.by is None else list(map(self.by, batch.values))
+        by = batch.values if self.by is None else [self.by(value) for value in batch.values]
         entries = identities(list(zip(batch.keys, by, strict=True)))
         self._alarm(batch)
         rows, passed, within = self._table.rows(entries), [], self.within_ms

@@ -21,7 +21,7 @@ class Filter(Operator):
         self.f = f
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        return keep(batch, list(map(self.f, batch.values)))
+        return keep(batch, [self.f(value) for value in batch.values])
 
 
 class DropNone(Operator):

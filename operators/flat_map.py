@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -21,7 +21,8 @@ class FlatMap(Operator):
         self.f = f
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        parts = [part if type(part) is list else _listed(part) for part in map(self.f, batch.values)]
+        f = self.f
+        parts = [part if type(part := f(value)) is list else _listed(part) for value in batch.values]
         counts = list(map(len, parts))
 
         def column(values: Sequence[Any] | None) -> list[Any] | None:
@@ -39,8 +40,8 @@ class FlatMap(Operator):
 
 
 def _listed(part: Any) -> list[Any]:
-    if part is None or isinstance(part, (str, bytes)):
-        hint = "an empty list for no value" if part is None else "a list of one"
+    if part is None or isinstance(part, (str, bytes, set, frozenset, Mapping)) or hasattr(part, "_fields"):
+        hint = "an empty list for no value" if part is None else "a list of the values, in their order"
         msg = f"a flat_map function returns the values as an iterable, not {type(part).__name__}: return {hint}"
         raise TypeError(msg)
     return list(part)

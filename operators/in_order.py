@@ -32,7 +32,7 @@ class InOrder(Operator):
     def __init__(self, *, grace_ms: int) -> None:
         self.graces = (grace_ms,)
         self.hold = grace_ms
-        self.signature = {"verb": "in_order"}
+        self.signature = {"verb": "in_order", "grace_ms": grace_ms}
 
     def open(self, context: Context) -> None:
         self._context = context

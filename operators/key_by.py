@@ -20,4 +20,4 @@ class KeyBy(Operator):
         self.f = f
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        return batch.with_keys(list(map(self.f, batch.values)))
+        return batch.with_keys([self.f(value) for value in batch.values])

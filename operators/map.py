@@ -20,4 +20,5 @@ class Map(Operator):
         self.f = f
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        return batch.with_values(list(map(self.f, batch.values)))
+        f = self.f  # not map(f, ...): a StopIteration of f would end the column
+        return batch.with_values([f(value) for value in batch.values])

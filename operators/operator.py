@@ -39,6 +39,10 @@ class Context(Protocol):
         `timed=True`: the outer keys are instants (int), which `Table.due` lists in order.
         """
 
+    @property
+    def ahead_ms(self) -> int:
+        """How far an event time may lie beyond the one that the record came with."""
+
     def alarm(self, what: str, count: int) -> None:
         """Say loudly that the law of time was broken: records that are not late met something closed."""
 

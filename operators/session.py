@@ -44,7 +44,7 @@ class Session(Operator):
         self.graces = (grace_ms,)
         self.hold = gap_ms + grace_ms
         self.sorts = aggregate.ordered
-        self.signature = {"verb": "session", "gap_ms": gap_ms, "aggregate": repr(aggregate)}
+        self.signature = {"verb": "session", "gap_ms": gap_ms, "aggregate": repr(aggregate), "grace_ms": grace_ms}
 
     def open(self, context: Context) -> None:
         self._context = context

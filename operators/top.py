@@ -76,8 +76,8 @@ class Top(Operator):
         """Each result as a partial of one candidate, with what it is grouped by."""
         results, task = batch.values, self._context.task
         values = [result.value for result in results]
-        scores = values if self.by is None else list(map(self.by, values))
-        groups = [None] * len(results) if self.per is None else list(map(self.per, results))
+        scores = values if self.by is None else [self.by(value) for value in values]
+        groups = [None] * len(results) if self.per is None else [self.per(result) for result in results]
         for result, score in zip(results, scores, strict=True):
             if score != score:  # noqa: PLR0124 - so is NaN, of whatever type
                 raise ValueError(f"top: {score} of key {result.key!r} has no place in an order: filter it out before")

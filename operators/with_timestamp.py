@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import sub
 from typing import Any
 
 from streamproc.operators.batch import FOREVER, NEVER, Batch
@@ -25,17 +26,27 @@ class WithTimestamp(Operator):
         self.f = f
         self.signature = {"verb": "with_timestamp"}
         self._floor = FOREVER
+        self._ahead_ms = FOREVER
 
     def open(self, context: Context) -> None:
         self._floor = context.floor
+        self._ahead_ms = context.ahead_ms
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
-        timestamps = list(map(self.f, batch.values))
+        f = self.f
+        timestamps = [f(value) for value in batch.values]
+        self._check_future(timestamps, batch.timestamps)
         clocks = list(accumulate(timestamps, max, initial=self.clock))[1:]
         self.clock = clocks[-1]
         return Batch(
             batch.keys, batch.values, timestamps, behind(clocks, timestamps, self._floor), batch.origins, batch.headers
         )
+
+    def _check_future(self, timestamps: Sequence[int], own: Sequence[int]) -> None:
+        ahead_ms = max(map(sub, timestamps, own))
+        if ahead_ms > self._ahead_ms:
+            msg = f"the event time is {ahead_ms} ms ahead of the record's own: ahead= allows {self._ahead_ms} ms"
+            raise ValueError(msg)
 
     def passes_on(self) -> int:
         return self.clock

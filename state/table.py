@@ -184,9 +184,11 @@ class Table(Generic[A]):
     @property
     def cached_bytes(self) -> int:
         """What the cache takes up (estimate)."""
-        value_bytes = DECODED_TO_ENCODED * self._encoded_bytes // self._encoded_rows
         rows = sum(len(group.rows) for group in self._groups.values())
-        return rows * (value_bytes + OBJECT_OVERHEAD_BYTES) + len(self._groups) * GROUP_OVERHEAD_BYTES
+        return rows * self._row_bytes() + len(self._groups) * GROUP_OVERHEAD_BYTES
+
+    def _row_bytes(self) -> int:
+        return DECODED_TO_ENCODED * self._encoded_bytes // self._encoded_rows + OBJECT_OVERHEAD_BYTES
 
     # ---------------------------------------------------------------------------------------- inside
 
@@ -280,16 +282,21 @@ class Table(Generic[A]):
 
     def _trim(self, limit_bytes: int) -> None:
         """Drop clean groups, the ones cached first first; of a group too large by itself, clean rows."""
+        row_bytes = self._row_bytes()
+        excess_bytes = self.cached_bytes - limit_bytes
         for outer in [o for o in self._groups if o not in self._touched]:
-            if self.cached_bytes <= limit_bytes:
+            if excess_bytes <= 0:
                 return
             group = self._groups[outer]
             if outer is None:
                 group.complete = False
-                for inner in list(group.rows)[: len(group.rows) // 2]:
+                gone = list(group.rows)[: len(group.rows) // 2]
+                for inner in gone:
                     del group.rows[inner]
+                excess_bytes -= len(gone) * row_bytes
             else:
                 del self._groups[outer]
+                excess_bytes -= len(group.rows) * row_bytes + GROUP_OVERHEAD_BYTES
 
 
 def _after(prefix: bytes) -> bytes:

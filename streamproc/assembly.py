@@ -15,7 +15,6 @@ from streamproc.plan import Plan, Stage, TaskId, Topology
 from streamproc.reader import InternalReader, Reader, SourceReader
 from streamproc.routing import Router
 from streamproc.state.codec import Codec
-from streamproc.state.keys import decode_key, encode_key
 from streamproc.state.store import Store
 from streamproc.task import Failure, Feed, Step, Task
 from streamproc.topic import Topic
@@ -70,6 +69,7 @@ class Assembly:
             floors=self._plan.floors,
             keeps_origins=self._plan.keeps_origins,
             schema=stage.signature,
+            ahead_ms=self._ahead_ms,
         )
         return task
 
@@ -103,7 +103,7 @@ class Assembly:
         if node.kind.chained is not None:
             keys, values = _chained_decoders(node.kind.chained)
         else:
-            keys, values = KeyDecoder().decode_column, self._values(node.kind).decode_column
+            keys, values = KeyDecoder(self._codec.keys.decode).decode_column, self._values(node.kind).decode_column
         return InternalReader(partition, edges, keys, values, keeps_origins=keeps_origins)
 
     def _steps(self, stage: Stage, writers: TopicWriters) -> list[Step]:
@@ -122,7 +122,7 @@ class Assembly:
         assert isinstance(node.kind, RepartitionNode)
         topic = self._plan.topic_of(node)
         chained = node.kind.chained
-        encode_key_of = chained.encode_key if chained is not None else _encoded_key
+        encode_key_of = chained.encode_key if chained is not None else self._encoded_key
         encode_values = chained.encode_values if chained is not None else self._values(node.kind).encode_column
         writer = RepartitionWriter(
             topic,
@@ -133,6 +133,9 @@ class Assembly:
             several=len(node.parents) > 1,
         )
         return Step(node, writer, self._ports(stage, node))
+
+    def _encoded_key(self, key: Any) -> bytes | None:
+        return None if key is None else self._codec.keys.encode(key)
 
     def _ports(self, stage: Stage, node: Node) -> list[tuple[Port, int]]:
         """The ports of this stage that feed a repartition topic, with their sides among all that do."""
@@ -146,7 +149,8 @@ class Assembly:
 class KeyDecoder:
     """Decodes the keys of an internal topic, each key once."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[bytes], Any]) -> None:
+        self._decode = decode
         self._keys: dict[bytes | None, Any] = {None: None}
 
     def decode_column(self, column: Sequence[bytes | None]) -> list[Any]:
@@ -157,12 +161,8 @@ class KeyDecoder:
             if len(keys) > CACHED_KEYS:
                 keys = self._keys = {None: None}
                 unknown = set(column) - {None}
-            keys.update((data, decode_key(data)) for data in unknown if data is not None)
+            keys.update((data, self._decode(data)) for data in unknown if data is not None)
         return list(map(keys.__getitem__, column))
-
-
-def _encoded_key(key: Any) -> bytes | None:
-    return None if key is None else encode_key(key)
 
 
 def _chained_decoders(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -73,6 +74,10 @@ class Node(msgspec.Struct, eq=False):
         return f"{self.stream}.{self.step}"
 
 
+_STEP = re.compile(r"[\w.<>-]+")
+"""Names of steps name tables too, whose parts '/' and zero bytes divide."""
+
+
 class Graph:
     """Nodes in order of definition; the order of ids."""
 
@@ -94,6 +99,9 @@ class Graph:
         lasting: bool = False,
     ) -> Node:
         """A new node. `lasting`: its name is the name of state or of a topic, so it may not be numbered."""
+        if not _STEP.fullmatch(step):
+            msg = f"stream function {stream!r}: {step!r} is no name for a step: letters, digits, '.', '_', '-', '<' and '>'"
+            raise DefinitionError(msg)
         taken = self._steps.get((stream, step))
         if taken is not None and (lasting or _lasts(taken)):
             msg = f"stream function {stream!r} has two steps named {step!r}: give one another name, name='...'"

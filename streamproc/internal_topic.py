@@ -21,7 +21,8 @@ from streamproc.routing import Router
 CLOCK: Final = "streamproc-clock"
 ORIGIN: Final = "streamproc-origin"
 MARK: Final = "streamproc-mark"
-_INTERNAL = frozenset((CLOCK, ORIGIN, MARK))
+INTERNAL_HEADERS: Final = frozenset((CLOCK, ORIGIN, MARK))
+"""Names that mean something between tasks; a record that comes with one of them from outside loses it."""
 
 ACTIVE: Final = 0
 IDLE: Final = 1
@@ -146,8 +147,8 @@ def _set_sparse(batch: Batch, headers: Iterable[WireHeaders | None], *, keeps_or
         batch.clocks = [int(row[CLOCK]) if CLOCK in row else None for row in named]
     if keeps_origins:
         batch.origins = [_tuples(_decode_origin(row[ORIGIN])) for row in named]
-    if any(row.keys() - _INTERNAL for row in named):
-        batch.headers = [{name: data for name, data in row.items() if name not in _INTERNAL} or None for row in named]
+    if any(row.keys() - INTERNAL_HEADERS for row in named):
+        batch.headers = [{name: data for name, data in row.items() if name not in INTERNAL_HEADERS} or None for row in named]
 
 
 def _tuples(origin: Any) -> Any:

@@ -76,7 +76,7 @@ class JsonEncoder:
             writers[kind] = self._writer(kind)
         if len(kinds) == 1:
             write = writers[kinds.pop()]
-            encoded = list(map(write, values))
+            encoded = [write(value) for value in values]
         else:
             encoded = [writers[type(value)](value) for value in values]
         if b"null" in b"".join(encoded):

@@ -70,8 +70,7 @@ class Plan:
         self.app = app
         self.nodes = graph.ordered()
         self._children = _children(self.nodes)
-        self.floors = {node.id: self._floor(Port(node.id)) for node in self.nodes}
-        self.keeps_origins = {node.id: self._sorts_below(node) for node in self.nodes}
+        self.floors, self.keeps_origins = self._needs()
         self.stages = self._stages()
         self.stage_of = {node.id: stage for stage in self.stages for node in (*stage.inputs, *stage.nodes)}
         self.resolve(lambda _: 1)  # a stage that feeds itself is an error now, not at the start
@@ -109,56 +108,22 @@ class Plan:
 
     # ------------------------------------------------------------------------------------ the time law
 
-    def _floor(self, port: Port) -> int:
-        """The smallest grace on any path by which a row of this port, still a record, may be judged late."""
-        found = [FOREVER]
-        for child, side in self._children.get(port, ()):
-            if isinstance(child.kind, Operator):
-                found.append(self._floor_of(child, child.kind, side))
-            elif isinstance(child.kind, RepartitionNode):
-                below = self._floor(Port(child.id))
-                # Behind a re-key a processor goes by the record's own time, so no clock has to travel for it alone.
-                found.append(below if below != DENSE else self._floor_beyond_timers(child))
-        return min(found)
-
-    def _floor_of(self, child: Node, operator: Operator, side: int) -> int:
-        if isinstance(operator, WithTimestamp):
-            return FOREVER
-        found = [FOREVER]
-        if operator.dense_clock:
-            found.append(DENSE)
-        if operator.graces:
-            found.append(operator.graces[side])
-        if operator.record_wise:
-            found.append(self._floor(Port(child.id)))
-        found.append(self._floor(Port(child.id, late=True)))
-        return min(found)
-
-    def _floor_beyond_timers(self, node: Node) -> int:
-        """The floor of a repartition's rows, had no processor below it timers."""
-        graces = [FOREVER]
-        seen, ports = set[Port](), [Port(node.id)]
-        while ports:
-            port = ports.pop()
-            if port in seen:
-                continue
-            seen.add(port)
-            for child, side in self._children.get(port, ()):
-                kind = child.kind
-                if isinstance(kind, Operator) and not isinstance(kind, WithTimestamp):
-                    graces += [kind.graces[side]] if kind.graces else []
-                    ports += [Port(child.id)] if kind.record_wise else []
-                    ports.append(Port(child.id, late=True))
-                elif isinstance(kind, RepartitionNode):
-                    ports.append(Port(child.id))
-        return min(graces)
-
-    def _sorts_below(self, node: Node) -> bool:
-        kind = node.kind
-        if isinstance(kind, Operator) and kind.sorts:
-            return True
-        ports = (Port(node.id), Port(node.id, late=True))
-        return any(self._sorts_below(child) for port in ports for child, _ in self._children.get(port, ()))
+    def _needs(self) -> tuple[dict[int, int], dict[int, bool]]:
+        """By node id: below which delay a row needs no clock, and whether rows need origins; children first, each once."""
+        graces: dict[Port, int] = {}
+        dense: dict[Port, bool] = {}
+        sorts: dict[int, bool] = {}
+        for node in reversed(self.nodes):
+            ports = (Port(node.id), Port(node.id, late=True))
+            for port in ports:
+                children = self._children.get(port, ())
+                graces[port] = min((_grace(graces, child, side) for child, side in children), default=FOREVER)
+                dense[port] = any(_dense(dense, child) for child, _ in children)
+            below = [child for port in ports for child, _ in self._children.get(port, ())]
+            own = isinstance(node.kind, Operator) and node.kind.sorts
+            sorts[node.id] = own or any(sorts[child.id] for child in below)
+        floors = {node.id: DENSE if dense[Port(node.id)] else graces[Port(node.id)] for node in self.nodes}
+        return floors, sorts
 
     # ------------------------------------------------------------------------------------ stages
 
@@ -181,6 +146,10 @@ class Plan:
             ]
             nodes = [node for node in members if node not in inputs]
             stages.append(Stage(_stage_name(inputs), tuple(nodes), tuple(inputs), tuple(feeds)))
+        for stage in stages:
+            if any(other.name == stage.name for other in stages if other is not stage):
+                msg = f"a source topic and a re-key are both named {stage.name!r}: give the re-key another name, name='...'"
+                raise DefinitionError(msg)
         return stages
 
     def resolve(self, partitions_of: Callable[[str], int]) -> Topology:
@@ -245,6 +214,26 @@ def _children(nodes: Iterable[Node]) -> dict[Port, list[tuple[Node, int]]]:
         for side, port in enumerate(node.parents):
             children.setdefault(port, []).append((node, side))
     return children
+
+
+def _grace(graces: Mapping[Port, int], child: Node, side: int) -> int:
+    """The smallest grace by which a row that a child takes, still a record, may be judged late, there or below."""
+    kind = child.kind
+    if isinstance(kind, RepartitionNode):
+        return graces[Port(child.id)]
+    if not isinstance(kind, Operator) or isinstance(kind, WithTimestamp):
+        return FOREVER
+    own = kind.graces[side] if kind.graces else FOREVER
+    passed_on = graces[Port(child.id)] if kind.record_wise else FOREVER
+    return min(own, passed_on, graces[Port(child.id, late=True)])
+
+
+def _dense(dense: Mapping[Port, bool], child: Node) -> bool:
+    """Whether timers need the clock of every row that a child takes; behind a re-key they go by the row's own time."""
+    kind = child.kind
+    if not isinstance(kind, Operator) or isinstance(kind, WithTimestamp):
+        return False
+    return kind.dense_clock or (kind.record_wise and dense[Port(child.id)]) or dense[Port(child.id, late=True)]
 
 
 def _stage_name(inputs: Sequence[Node]) -> str:

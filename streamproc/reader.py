@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from streamproc.internal_topic import ENDED, IDLE, Mark, read_rows
+from streamproc.internal_topic import INTERNAL_HEADERS, ENDED, IDLE, Mark, read_rows
 from streamproc.log import Chunk, Columns, Committed, Partition
 from streamproc.operators.batch import EMPTY, FOREVER, NEVER, Batch
 from streamproc.operators.lateness import behind
@@ -227,7 +227,7 @@ class InternalReader:
 
 
 def _may_be_behind(timestamps: Sequence[int], clock: int, floor: int) -> bool:
-    """Whether a row could be behind its clock by more than the floor; by neighbours: too often, but never too seldom."""
+    """Whether a row could be behind its clock by more than the floor: by neighbours, so too often, never too seldom."""
     for at in range(0, len(timestamps), NEIGHBOURS):
         some = timestamps[at : at + NEIGHBOURS]
         clock = max(clock, max(some))  # noqa: PLW3301 - as above
@@ -240,4 +240,5 @@ def _user_headers(columns: Columns, rows: Sequence[int] | None) -> list[Mapping[
     if columns.headers is None:
         return None
     chosen = columns.headers if rows is None else [columns.headers[i] for i in rows]
-    return [dict(headers) if headers else None for headers in chosen]
+    named = [{name: data for name, data in headers or () if name not in INTERNAL_HEADERS} for headers in chosen]
+    return [headers or None for headers in named] if any(named) else None

@@ -76,7 +76,7 @@ class Serde(Generic[V]):
         if None not in column:
             read = self._read
             try:
-                return list(map(read, column))  # type: ignore[arg-type] # no None among them
+                return [read(data) for data in column]  # type: ignore[arg-type] # no None among them
             except Exception:  # noqa: BLE001, S110 - `decode=` is the user's and may raise anything; found below
                 pass
         return [self._decode(data, i) for i, data in enumerate(column)]

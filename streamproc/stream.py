@@ -33,7 +33,7 @@ from streamproc.policy import OnError
 from streamproc.topic import Topic
 from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.duration import Duration, Instant, duration_ms, instant_ms
-from streamproc.windows.kinds import FixedWindows, SessionWindows, WindowKind
+from streamproc.windows.kinds import CountingWindows, FixedWindows, SessionWindows, WindowKind
 from streamproc.windows.results import Previous, Top, WindowResult
 
 K = TypeVar("K")
@@ -290,6 +290,9 @@ class Stream(Generic[KeyT, ValueT]):
     ) -> Stream[Any, Top[K2, V]]:
         """The n results of each window with the largest value, or by(value); ties by smaller key; `per` group."""
         windows = self._window_results("top")
+        if isinstance(windows, CountingWindows):
+            msg = f"{self._scope.stream}: top works on windows of time: counting windows of different keys have no end in common"
+            raise DefinitionError(msg)
         step = name or "top"
         level = partial_function(TopOperator, n, by=by, per=per, sessions=isinstance(windows, SessionWindows))
         partial = self._then(level(final=False), f"{step}-partial", None, lasting=True)
@@ -307,7 +310,8 @@ class Stream(Generic[KeyT, ValueT]):
         if not isinstance(windows, FixedWindows):
             msg = f"{self._scope.stream}: with_previous works on tumbling and hopping windows, not on {windows}"
             raise DefinitionError(msg)
-        return self._then(WithPrevious(n, fill), name or "with_previous", None, value_type=None)
+        step = name or "with_previous"
+        return self._keyed(step)._then(WithPrevious(n, fill), step, None, value_type=None)
 
     # ------------------------------------------------------------------------------------ inside
 

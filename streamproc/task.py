@@ -91,12 +91,20 @@ class Context:
     """What an operator is opened with (`streamproc.operators.Context`)."""
 
     def __init__(
-        self, step: Step, task: int, floor: int, *, keeps_origins: bool, make_table: Callable[[str, bool], Table[Any]]
+        self,
+        step: Step,
+        task: int,
+        *,
+        floor: int,
+        keeps_origins: bool,
+        ahead_ms: int,
+        make_table: Callable[[str, bool], Table[Any]],
     ) -> None:
         self.task = task
         self.node = step.node.id
         self.floor = floor
         self.keeps_origins = keeps_origins
+        self.ahead_ms = ahead_ms
         self.alarms: list[tuple[str, int]] = []
         self._step = step
         self._make_table = make_table
@@ -149,6 +157,7 @@ class Task:
         self._ended_run = 0
         self._store: Store | None = None
         self._facts: Table[Any] | None = None
+        self._schema: dict[str, Any] = {}
         self._contexts: dict[int, Context] = {}
 
     # ------------------------------------------------------------------------------------ state
@@ -161,6 +170,7 @@ class Task:
         floors: Mapping[int, int],
         keeps_origins: Mapping[int, bool],
         schema: Mapping[str, Any],
+        ahead_ms: int = FOREVER,
     ) -> None:
         """Take up the state in the store; the positions of sources are set by their readers' `restore`."""
         self._store = store
@@ -175,7 +185,12 @@ class Task:
         for step in self._steps:
             node = step.node.id
             self._contexts[node] = Context(
-                step, self.id.number, floors[node], keeps_origins=keeps_origins[node], make_table=make_table
+                step,
+                self.id.number,
+                floor=floors[node],
+                keeps_origins=keeps_origins[node],
+                ahead_ms=ahead_ms,
+                make_table=make_table,
             )
         self._reopen()
 
@@ -189,8 +204,7 @@ class Task:
                 if schema[name] != signature:
                     what = f"has state of {name} as {signature}, which is now {schema[name]}"
                     raise PlanChanged(_changed(self.id, what))
-        if stored != dict(schema):
-            self._facts.put("schema", dict(schema))
+        self._schema = dict(schema)
 
     def _reopen(self) -> None:
         facts: dict[str, list[int]] = self._facts.get("operators") or {} if self._facts else {}
@@ -218,6 +232,8 @@ class Task:
             step.node.name: [getattr(step.operator, attribute) for attribute in step.operator.remembers]
             for step in self._steps
         }
+        if self._schema != self._facts.get("schema"):
+            self._facts.put("schema", self._schema)
         if facts != self._facts.get("operators"):
             self._facts.put("operators", facts)
         for reader in self.readers.values():
@@ -383,9 +399,7 @@ class Task:
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
             watermark = min(watermark_of(outs, port) for port, _ in step.parents)
             step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = [watermark] if closing and operator.watermark < watermark < FOREVER else []
-            if ended:
-                closes.append(FOREVER)
+            closes = [*_risen(operator, watermark, closing=closing), *([FOREVER] if ended else [])]
             if inputs or closes:
                 given, late = run(step, inputs, closes)
                 if len(given):
@@ -498,6 +512,11 @@ class _Undo:
             setattr(operator, attribute, value)
         operator.late = None
         operator.open(self._task._contexts[self._step.node.id])  # noqa: SLF001 - part of Task
+
+
+def _risen(operator: Operator, watermark: int, *, closing: bool) -> Sequence[int]:
+    """The watermark to close to, where it has risen."""
+    return (watermark,) if closing and operator.watermark < watermark < FOREVER else ()
 
 
 def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:

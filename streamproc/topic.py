@@ -139,7 +139,7 @@ class Topic(Generic[K, V]):
                 raise BadRecord(own.index(NO_TIMESTAMP), "the record has no timestamp: declare timestamp= on the topic")
             return list(own)
         try:
-            instants = list(map(event_time, values))
+            instants = [event_time(value) for value in values]
             times = self._column_ms(instants)
         except Exception:  # noqa: BLE001 - a function of the user's may raise anything
             rows = enumerate(zip(values, own, strict=True))

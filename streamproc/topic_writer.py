@@ -79,7 +79,7 @@ class SinkWriter(Operator):
             self._write(self._topic, batch)
         else:
             by_topic: dict[str, tuple[Topic[Any, Any], list[int]]] = {}
-            for i, topic in enumerate(map(self._topic, batch.values)):
+            for i, topic in enumerate([self._topic(value) for value in batch.values]):
                 by_topic.setdefault(topic.name, (topic, []))[1].append(i)
             for topic, rows in by_topic.values():
                 self._write(topic, batch.select(rows))

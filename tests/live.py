@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pytest
+
 from streamproc import App
 from streamproc.clock import ManualClock
 from streamproc.launch import end_of_input, prepare
@@ -89,10 +91,10 @@ class Live:
         """Turns until nobody has anything to do: all read, all committed. Passes some hundredths of a second."""
         for _ in range(ROUNDS):
             self.clock.advance(EPOCH_MS)
-            if not any([run_now(worker.turn(0)) for worker in workers]):
+            moved = [run_now(worker.turn(0)) for worker in workers]  # each of them, whatever the others do
+            if not any(moved):
                 return
-        msg = "the workers do not come to rest"
-        raise AssertionError(msg)
+        pytest.fail("the workers do not come to rest")
 
     def run(self, app: App, *, disk: MemoryDisk | None = None) -> Worker:
         """A whole run to the end of what is there; an error ends it as it ends a process."""
@@ -103,8 +105,7 @@ class Live:
                 if worker.tasks and worker.done:
                     break
             else:
-                msg = "the run does not end"
-                raise AssertionError(msg)
+                pytest.fail("the run does not end")
         except BaseException:
             run_now(worker.abandon())
             raise

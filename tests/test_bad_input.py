@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import Struct
@@ -83,14 +83,22 @@ VERBS: dict[str, Callable[[Stream[Any, Any], App], Any]] = {
     "deduplicate": lambda s, _: s.deduplicate(checked, within="1m"),
     "process": lambda s, _: s.process(adding),
     "window sum": lambda s, _: s.window(tumbling("3s")).sum(checked),
-    "window aggregate": lambda s, _: s.window(tumbling("3s")).aggregate(Sums, count=agg.count(), total=agg.sum(checked)),
+    "window aggregate": lambda s, _: s.window(tumbling("3s")).aggregate(
+        Sums, count=agg.count(), total=agg.sum(checked)
+    ),
     "window count": lambda s, _: s.window(tumbling("3s")).count(checked),
     "window distinct_count": lambda s, _: s.window(tumbling("3s")).distinct_count(checked),
     "window largest": lambda s, _: s.window(tumbling("3s")).largest(2, by=checked),
-    "window fold with merge": lambda s, _: s.window(tumbling("3s")).fold(int, lambda a, v: a + checked(v), merge=int.__add__),
+    "window fold with merge": lambda s, _: s.window(tumbling("3s")).fold(
+        int, lambda a, v: a + checked(v), merge=int.__add__
+    ),
     "session": lambda s, _: s.window(session("2s")).sum(checked),
     "behind a re-key": lambda s, _: s.key_by(lambda v: v % 2).window(tumbling("3s")).sum(checked),
 }
+
+
+def made_list() -> list[int]:
+    return []
 
 
 def app_with(verb: str, **options: Any) -> App:
@@ -136,7 +144,7 @@ def test_skip(verb: str, place: int) -> None:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_dead_letter(verb: str, place: int) -> None:
-    """A dead letter has the bytes of the record and says in headers what failed where; all else is as if it had not come."""
+    """A dead letter has the bytes of the record and says in headers what failed where; all else is as without it."""
     app = app_with(verb, on_error=dead_letter("dead"))
     out = replay(app, {"numbers": numbers_with(place)}, batch_size=4)
     if verb == "reduce" and not place:
@@ -159,12 +167,12 @@ def test_dead_letter(verb: str, place: int) -> None:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_fail(verb: str, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run ends and names the record, as often as it is tried; when the function is mended, nothing is missing or doubled."""
+    """The run ends and names the record, as often as it is tried; once mended, nothing is missing or doubled."""
     if verb == "reduce" and not place:
         return
     live = Live(chunk_records=4, epoch_records=3)
     live.create("numbers")
-    rows = [Row(r.key, b"%d" % r.value, r.timestamp) for r in numbers_with(place)]  # type: ignore[misc]
+    rows = [Row(r.key, b"%d" % r.value, cast("int", r.timestamp)) for r in numbers_with(place)]
     live.send("numbers", *rows)
     for _ in range(2):
         with pytest.raises(RecordError, match="ValueError: thirteen") as caught:
@@ -191,19 +199,18 @@ def test_fail(verb: str, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_state_before_the_culprit_counts_once(place: int) -> None:
     """A batch that fails behind a running count is taken back before it is read again: nothing is counted twice."""
 
-    def counted(then: Callable[[Stream[Any, int]], Any]) -> App:
+    def counted(then: Callable[[Stream[bytes, tuple[int, int]]], Any]) -> App:
         app = App("counted", on_error="skip")
         numbers = app.topic("numbers", key=bytes, value=int)
 
         @app.stream(numbers, to=app.topic("out"))
         def one(numbers: Stream[bytes, int]) -> Any:
-            kept = numbers.fold(list, lambda held, v: held.append(v) or held)
-            return then(kept.updates().map(lambda held: (len(held), held[-1])))  # type: ignore[arg-type]
+            return then(numbers.fold(made_list, lambda held, v: [*held, v]).updates().map(lambda h: (len(h), h[-1])))
 
         return app
 
-    failing = counted(lambda s: s.map(lambda pair: (pair[0], checked(pair[1]))))  # type: ignore[index]
-    filtering = counted(lambda s: s.filter(lambda pair: pair[1] != BAD))  # type: ignore[index]
+    failing = counted(lambda s: s.map(lambda pair: (pair[0], checked(pair[1]))))
+    filtering = counted(lambda s: s.filter(lambda pair: pair[1] != BAD))
     out = replay(failing, {"numbers": numbers_with(place)}, batch_size=4)
     expected = replay(filtering, {"numbers": numbers_with(place)}, batch_size=4)
     assert out["out"] == expected["out"]
@@ -227,12 +234,12 @@ def test_it_is_the_rollback_that_keeps_the_count(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("policy", ["fail", "skip", dead_letter("dead")])
 @pytest.mark.parametrize("behind", ["read", "key"])
 def test_a_fold_at_close(policy: Any, behind: str) -> None:
-    """A window whose fold fails when it closes is named by key and time, and left out alone; it has no record to blame."""
+    """A window whose fold fails when it closes is named by key and time, and left out alone; no record is to blame."""
     app = App("closing", on_error=policy)
     numbers = app.topic("numbers", key=str, value=int)
 
     @app.stream(numbers, to=app.topic("out"))
-    def one(numbers: Stream[bytes, int]) -> Any:
+    def one(numbers: Stream[str, int]) -> Any:
         keyed: Stream[Any, int] = numbers if behind == "read" else numbers.key_by(lambda v: "ab"[v % 2])
         return keyed.window(tumbling("4s")).fold(int, lambda a, v: a + checked(v))
 
@@ -307,7 +314,11 @@ def test_a_timer(policy: Any) -> None:
     def one(numbers: Stream[bytes, int]) -> Any:
         return numbers.process(waiting)
 
-    records = [Record(1, key=b"a", timestamp=0), Record(2, key=b"b", timestamp=0), Record(3, key=b"z", timestamp=10_000)]
+    records = [
+        Record(1, key=b"a", timestamp=0),
+        Record(2, key=b"b", timestamp=0),
+        Record(3, key=b"z", timestamp=10_000),
+    ]
     if policy == "fail":
         with pytest.raises(RecordError, match=r"one.waiting: key b'a', timestamp 2000"):
             replay(app, {"numbers": records})
@@ -319,7 +330,7 @@ def test_a_timer(policy: Any) -> None:
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_a_timer_that_leaves_what_cannot_be_kept(policy: Any) -> None:
-    """State that the codec cannot hold, left by a timer, stops the run under every policy: it is not known whose it is."""
+    """State that the codec cannot hold, left by a timer, stops the run under every policy: whose it is is not known."""
 
     @process
     def waiting(value: int, ctx: Context[bytes, Any]) -> None:
@@ -374,7 +385,9 @@ def test_the_nearest_policy_wins(app: Any, topic: Any, verb: Any, dead: list[str
     assert [name for name in ("app", "topic", "verb") if name in list(out) and out[name]] == dead
 
 
-@pytest.mark.parametrize(("app", "topic", "verb"), [("skip", "fail", None), ("skip", "skip", "fail"), ("fail", None, None)])
+@pytest.mark.parametrize(
+    ("app", "topic", "verb"), [("skip", "fail", None), ("skip", "skip", "fail"), ("fail", None, None)]
+)
 def test_fail_may_be_the_nearest(app: Any, topic: Any, verb: Any) -> None:
     """A policy further away does not soften one that fails."""
     with pytest.raises(RecordError):
@@ -388,7 +401,10 @@ def test_what_is_skipped_is_said(caplog: pytest.LogCaptureFixture) -> None:
         out = replay(policies("skip", None, None), {"numbers": records}, batch_size=7)
     assert out.errors == {"one.map-checked": 100}
     said = [record.getMessage() for record in caplog.records]
-    assert "one.map-checked: numbers/0 at offset 0, key b'a', timestamp 0: ValueError: thirteen: skipped (1 so far)" in said
+    assert (
+        "one.map-checked: numbers/0 at offset 0, key b'a', timestamp 0: ValueError: thirteen: skipped (1 so far)"
+        in said
+    )
     assert len(said) == 10 + 3  # then each time the number doubles: 16, 32, 64
 
 
@@ -524,7 +540,9 @@ def test_a_key_that_is_missing() -> None:
         return made
 
     records = [Record(1, key=b"a"), Record(2), Record(3, key=b"a")]
-    with pytest.raises(RecordError, match=r"one.count: numbers/0 at offset 1, key None.*key_by\(...\) before it") as caught:
+    with pytest.raises(
+        RecordError, match=r"one.count: numbers/0 at offset 1, key None.*key_by\(...\) before it"
+    ) as caught:
         replay(app(), {"numbers": records})
     assert isinstance(caught.value.__cause__, MissingKey)
     out = replay(app(on_error=dead_letter("dead")), {"numbers": records})
@@ -622,7 +640,7 @@ class Unknown:
 @pytest.mark.parametrize("place", [0, 1, 3, 7])
 @pytest.mark.parametrize("where", ["state", "window", "repartition", "key", "output"])
 def test_a_value_that_cannot_be_kept(where: str, place: int) -> None:
-    """What the codec cannot hold is an error of the record that made it, whether in state, in an internal topic or written."""
+    """What the codec cannot hold is an error of the record that made it: in state, in an internal topic, written."""
 
     def made(value: int) -> Any:
         return Unknown() if value == BAD else value
@@ -755,7 +773,13 @@ def test_a_topic_that_to_gives_must_be_declared() -> None:
 
 
 def totals(
-    *, name: str = "totals", size: str = "1m", what: str = "count", extra: bool = False, step: str = "", more: bool = False
+    *,
+    name: str = "totals",
+    size: str = "1m",
+    what: str = "count",
+    extra: bool = False,
+    step: str = "",
+    more: bool = False,
 ) -> App:
     app = App("plan")
     numbers = app.topic("numbers", key=bytes, value=int)
@@ -794,7 +818,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("lost_disk", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
 def test_state_of_an_older_plan(change: str, lost_disk: bool) -> None:
-    """A plan that cannot go on with what is stored is refused with the ways out; the old one then goes on as if nothing had been."""
+    """A plan that cannot go on with what is stored is refused with the ways out; the old one then goes on as before."""
     live = Live()
     live.create("numbers")
     live.send("numbers", *ints(range(30)))

@@ -1,7 +1,7 @@
 """Mistakes in an app are found when it is defined, before anything is read, and name the function and the way out."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -78,7 +78,11 @@ WRONG: dict[str, tuple[Callable[[Stream[bytes, Any]], Any], int, str]] = {
     "too few streams": (lambda s: s, 2, "returns 1 streams and names 2 topics in to="),
     "no stream": (lambda s: None, 1, "returns None: return the stream that goes to 'out-0'"),
     "a window without an aggregate": (lambda s: s.window(tumbling("1m")), 1, "return the stream that goes to 'out-0'"),
-    "an unknown policy": (lambda s: s.map(lambda v: v, on_error="ignore"), 0, "<lambda>.map: on_error='ignore' is no policy"),  # type: ignore[arg-type]
+    "an unknown policy": (
+        lambda s: s.map(lambda v: v, on_error=cast("Any", "ignore")),
+        0,
+        "<lambda>.map: on_error='ignore' is no policy",
+    ),
     "aggregate fields that the class has not": (
         lambda s: s.aggregate(dict, hits=1),  # type: ignore[arg-type]
         0,
@@ -178,7 +182,9 @@ def test_the_time_of_a_chained_topic() -> None:
     def on(b: Stream[bytes, int]) -> None:
         b.count()
 
-    with pytest.raises(DefinitionError, match=r"topic 'b' is written by a stream of this app.*timestamp= must not be set"):
+    with pytest.raises(
+        DefinitionError, match=r"topic 'b' is written by a stream of this app.*timestamp= must not be set"
+    ):
         _ = app.plan
 
 
@@ -195,7 +201,9 @@ def test_topics_that_are_not_partitioned_alike() -> None:
     run_now(log.create("a", partitions=2, config={}))
     run_now(log.create("b", partitions=3, config={}))
     topics = run_now(log.topics())
-    with pytest.raises(DefinitionError, match=r"both.count works by key.*\(a has 2, b has 3\).*key_by\(...\) before it"):
+    with pytest.raises(
+        DefinitionError, match=r"both.count works by key.*\(a has 2, b has 3\).*key_by\(...\) before it"
+    ):
         app.plan.resolve(lambda name: topics[name].partitions)
 
 
@@ -220,7 +228,11 @@ def test_the_name_of_an_app_is_part_of_topics(name: str) -> None:
         App(name)
 
 
-@pytest.mark.parametrize("windows", [lambda: hopping("1m", every="0s"), lambda: counting(0), lambda: tumbling("x")], ids=("hopping", "counting", "tumbling"))
+@pytest.mark.parametrize(
+    "windows",
+    [lambda: hopping("1m", every="0s"), lambda: counting(0), lambda: tumbling("x")],
+    ids=("hopping", "counting", "tumbling"),
+)
 def test_windows_that_are_none(windows: Callable[[], Any]) -> None:
     """Found where they are written; inside a stream function, as an error of its definition."""
     with pytest.raises(ValueError, match="every='0s'|n=0|size='x'"):
@@ -251,7 +263,9 @@ def test_a_timer_that_nobody_hears() -> None:
     def stream(numbers: Stream[str, int]) -> None:
         numbers.process(waiting)
 
-    with pytest.raises(RecordError, match=r"stream.waiting: .*timer 'lte' has no function: give it one with @FUNCTION.on_timer"):
+    with pytest.raises(
+        RecordError, match=r"stream.waiting: .*timer 'lte' has no function: give it one with @FUNCTION.on_timer"
+    ):
         replay(app, {"numbers": [Record(1, key="k")]})
 
 

@@ -42,7 +42,9 @@ def test_dead_letters_are_of_their_epoch() -> None:
 
     @app.stream(app.topic("numbers", value=int), to=app.topic("out"))
     def one(numbers: Stream[bytes, int]) -> Any:
-        return numbers.map(lambda v: 1 // v, name="inverse").map(lambda v: v, on_error="fail").map(later, on_error="fail")
+        return (
+            numbers.map(lambda v: 1 // v, name="inverse").map(lambda v: v, on_error="fail").map(later, on_error="fail")
+        )
 
     fails = [True]
 

@@ -21,7 +21,13 @@ def app() -> App:
 
     @made.stream(made.topic("numbers", value=int), to=made.topic("out"))
     def one(numbers: Stream[bytes, int]) -> Any:
-        return numbers.filter(bool).key_by(lambda _: 0).window(tumbling("10s")).count().map(lambda row: [row.start, row.value])
+        return (
+            numbers.filter(bool)
+            .key_by(lambda _: 0)
+            .window(tumbling("10s"))
+            .count()
+            .map(lambda row: [row.start, row.value])
+        )
 
     return made
 
@@ -49,7 +55,7 @@ CLOSED = [b"[0,2]", b"[10000,1]", b"[30000,1]"]
 
 
 def silent_for(live: Live, seconds: int, *workers: Worker, topic: str = "numbers", all_of_it: bool = False) -> None:
-    """Time passes, a second at a time, while the workers look; the other partition speaks now and then, of nothing new."""
+    """Time passes, a second at a time, while the workers look; the other partition speaks, of nothing new."""
     for second in range(seconds):
         live.clock.advance(1_000)
         if second % 10 == 0 and not all_of_it:
@@ -190,7 +196,7 @@ def test_when_all_are_idle_the_clock_waits() -> None:
 
 
 def test_all_silent_at_once() -> None:
-    """When the last ones fall silent together, nothing says how far time is: what is open stays open, and nothing is late."""
+    """When the last ones fall silent together, nothing says how far time is: what is open stays open."""
     live = made()
     worker = live.worker(app())
     live.rest(worker)

@@ -90,12 +90,17 @@ def test_inputs() -> None:
 
 def test_an_iterator_is_an_input() -> None:
     """It is read once."""
-    assert replay(visits(), {"visits": iter(INPUT)}).table("count") == replay(visits(), {"visits": INPUT}).table("count")
+    assert replay(visits(), {"visits": iter(INPUT)}).table("count") == replay(visits(), {"visits": INPUT}).table(
+        "count"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("visit", "has no topic 'visit': its topics are minutes, totals, visits"), ("minutes", "is not read by app 'visits'")],
+    [
+        ("visit", "has no topic 'visit': its topics are minutes, totals, visits"),
+        ("minutes", "is not read by app 'visits'"),
+    ],
 )
 def test_inputs_that_are_none(name: str, said: str) -> None:
     """A slip in a topic's name is not an empty input."""

@@ -8,7 +8,6 @@ from streamproc.memory_log import MemoryLog
 from streamproc.state.errors import StoreError
 from streamproc.state.memory import MemoryStore
 from streamproc.state.settled import settle
-from streamproc.state.settled import settle
 from tests.live import Live, ints
 
 NOW_MS = 1_000_000_000
@@ -39,7 +38,7 @@ ROWS = [(b"%d" % (n % 4), None if n % 5 == 0 else b"%d" % n) for n in range(23)]
 @pytest.mark.parametrize("at_once", [1, 2, 5, 20_000])
 @pytest.mark.parametrize("behind", [0, 1, 7, 22, 23])
 async def test_from_anywhere(behind: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a store holds of the changelog already, afterwards it has the last value of each key, and no deleted one."""
+    """Whatever a store holds of the changelog already, afterwards it has the last value of each key, none deleted."""
     monkeypatch.setattr(restore, "RESTORE_RECORDS", at_once)
     store = MemoryStore()
     if behind:
@@ -61,7 +60,9 @@ async def test_a_store_ahead_of_its_changelog() -> None:
     """It is of another log, or the topic was made anew: refused, with the way out."""
     store = MemoryStore()
     settle(store, {b"a": b"1"}, 24, now_ms=NOW_MS)
-    with pytest.raises(StoreError, match="at 24 of its changelog, which ends at 23.*made anew.*Delete the state directory"):
+    with pytest.raises(
+        StoreError, match="at 24 of its changelog, which ends at 23.*made anew.*Delete the state directory"
+    ):
         await restore.restore(store, await changelog(*ROWS), CHANGES, now_ms=NOW_MS)
 
 
@@ -102,9 +103,7 @@ async def test_a_store_that_missed_a_deletion_is_rebuilt() -> None:
     day_ms = 86_400_000
     log = MemoryLog(compact_records=4)
     kept_ms = str(restore.TOMBSTONES_MS)
-    await log.create(
-        CHANGES.topic, partitions=1, config={"cleanup.policy": "compact", "delete.retention.ms": kept_ms}
-    )
+    await log.create(CHANGES.topic, partitions=1, config={"cleanup.policy": "compact", "delete.retention.ms": kept_ms})
 
     async def put(rows: dict[bytes, bytes | None], at_ms: int) -> None:
         sink = await log.sink(None, "test")

@@ -1,5 +1,5 @@
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,11 +26,13 @@ def test_what_is_nearest_counts(flags: Any, environment: Any, app: Any, expected
 @pytest.mark.parametrize("name", Settings.__struct_fields__)
 def test_every_setting_can_be_set_everywhere(name: str) -> None:
     """`--x`, STREAMPROC_X and App(x=) take the same."""
-    text = {"epoch_records": "7", "cache_bytes": "7", "guarantee": "at_least_once", "broker": "memory://"}.get(name, "7s")
+    text = {"epoch_records": "7", "cache_bytes": "7", "guarantee": "at_least_once", "broker": "memory://"}.get(
+        name, "7s"
+    )
     value = int(text) if text == "7" else text
     assert getattr(load_settings({name: value}, {}, {}), name) == value
     assert getattr(load_settings({}, {f"STREAMPROC_{name.upper()}": text}, {}), name) == value
-    assert getattr(App("a", **{name: value}).settings({}, {}), name) == value
+    assert getattr(App("a", **cast("dict[str, Any]", {name: value})).settings({}, {}), name) == value
 
 
 @pytest.mark.parametrize("text", ["never", "Never", "none", ""])
@@ -53,7 +55,10 @@ def test_durations_may_be_timedeltas() -> None:
         ({"ahead": "soon"}, "setting ahead: "),
         ({"epoch_interval": "0s"}, "setting epoch_interval: "),
         ({"idle": "-1s"}, "setting idle: "),
-        ({"guarantee": "at_most_once"}, "setting guarantee is 'at_most_once': it is one of exactly_once, at_least_once"),
+        (
+            {"guarantee": "at_most_once"},
+            "setting guarantee is 'at_most_once': it is one of exactly_once, at_least_once",
+        ),
         ({"epoch_records": 0}, "setting epoch_records is 0: it is a whole number, at least 1"),
         ({"cache_bytes": "much"}, "setting cache_bytes is 'much': it is a whole number"),
         ({"ahead": None}, "setting ahead"),

@@ -110,22 +110,19 @@ def test_a_quiet_worker_commits_nothing() -> None:
     before = live.committed(work())
     for _ in range(5):
         live.clock.advance(60_000)
-        assert not run_now(worker.turn(0)) or True
-    after = live.committed(work())
-    idle = {p: c for p, c in after.items() if p in SOURCE}
-    assert {p: c[0] for p, c in before.items()} == {p: c[0] for p, c in after.items()}
-    assert set(idle) == set(SOURCE)
-    assert live.rows("plain") == []
+        run_now(worker.turn(0))
+    assert live.committed(work()) == before
+    assert set(SOURCE) < set(before)
 
 
 def test_what_an_epoch_commits() -> None:
-    """Outputs, rows and marks of internal topics, changes of state, positions with clock, plan and token: all together."""
+    """Outputs, rows and marks of internal topics, changes of state, positions with clock, plan, token: together."""
     live = made()
     app = work()
-    worker = live.worker(app, idle="never") if False else live.worker(app)
+    worker = live.worker(app)
     send(live, range(10))
     live.rest(worker)
-    assert sorted(live.values("plain")) == sorted(b"%d" % n for n in range(10))
+    assert set(live.values("plain")) == {b"%d" % n for n in range(10)}
     for number, partition in enumerate(SOURCE):
         offset, metadata = live.committed(app)[partition]
         stored = msgspec.json.decode(metadata)
@@ -155,7 +152,7 @@ def test_what_an_epoch_commits() -> None:
 
 
 def test_every_commit_has_the_offsets_of_every_task() -> None:
-    """An epoch in which one task alone had records moves no other offset, but commits it: so a commit is always fenced."""
+    """An epoch in which one task alone had records moves no other offset, but commits it: it is always fenced."""
     live = made()
     worker = live.worker(work())
     live.rest(worker)
@@ -185,10 +182,10 @@ def test_abandon_commits_nothing() -> None:
 
 @pytest.mark.parametrize("lost", ["nothing", "the last write", "all"])
 def test_a_crash_between_commit_and_settle(lost: str) -> None:
-    """A store that is behind its changelog, or gone, is brought up to it: the next run goes on as if nothing had been."""
+    """A store that is behind its changelog, or gone, is brought up to it: the next run goes on as before."""
     live = made(epoch_records=4)
     worker = live.worker(work())
-    send(live, range(0, 40))
+    send(live, range(40))
     live.rest(worker)
     live.disk.crash(lost_writes=0 if lost == "nothing" else 1)
     live.log.expel("work", "a")
@@ -221,7 +218,7 @@ def test_tasks_that_move_keep_their_state(how: str, disks: str) -> None:
     live = made()
     second = MemoryDisk(undo_writes=5) if disks == "one each" else live.disk.beside()
     a = live.worker(work(), "a")
-    send(live, range(0, 20))
+    send(live, range(20))
     live.rest(a)
     b = live.worker(work(), "b", disk=second)
     live.rest(a, b)
@@ -253,7 +250,7 @@ def test_fenced() -> None:
     """A worker that is taken for dead drops its open epoch, joins again, and goes on from what is committed."""
     live = made(epoch_interval="1h")
     worker = live.worker(work())
-    send(live, range(0, 20))
+    send(live, range(20))
     for _ in range(4):
         run_now(worker.turn(0))
     tasks = dict(worker.tasks)
@@ -274,7 +271,7 @@ def test_fenced_at_the_commit() -> None:
     """Expelled before it commits, a worker's epoch is not visible, and another one's is, once."""
     live = made(epoch_interval="1s")
     a = live.worker(work(), "a")
-    send(live, range(0, 20))
+    send(live, range(20))
     for _ in range(4):
         run_now(a.turn(0))
     source, poll = a._source, a._source.poll
@@ -303,7 +300,7 @@ def test_replaced() -> None:
     """A worker whose name another one took ends; nothing of its open epoch becomes visible."""
     live = made(epoch_interval="1h")
     first = live.worker(work(), "a")
-    send(live, range(0, 20))
+    send(live, range(20))
     for _ in range(4):
         run_now(first.turn(0))
     second = live.worker(work(), "a", disk=live.disk.beside())
@@ -348,7 +345,7 @@ def ends_in(live: Live) -> list[Mark]:
 def test_until_end_twice() -> None:
     """What the end of an input closed stays closed: a later run's record for it is late, and all newer ones are not."""
     live = made()
-    send(live, range(0, 15))  # up to the middle of [10 s, 20 s)
+    send(live, range(15))  # up to the middle of [10 s, 20 s)
     first = live.run(work())
     assert first.late == {}
     windows = answer(live)["windows"]
@@ -366,7 +363,7 @@ def test_until_end_twice() -> None:
 def test_an_end_in_between_is_no_end_of_time() -> None:
     """After a run to the end, a live run takes what is on time, with the clocks as they were."""
     live = made(idle=None)
-    send(live, range(0, 15))
+    send(live, range(15))
     live.run(work())
     worker = live.worker(work())
     send(live, range(20, 60))
@@ -379,7 +376,7 @@ def test_an_end_in_between_is_no_end_of_time() -> None:
 def test_the_end_is_one_snapshot() -> None:
     """Records that come while a run until the end is under way are not read by it."""
     live = made()
-    send(live, range(0, 15))
+    send(live, range(15))
     worker = live.worker(work(), until_end=True)
     send(live, range(15, 25))
     for _ in range(20):
@@ -393,7 +390,7 @@ def test_the_end_is_one_snapshot() -> None:
 def test_a_run_that_ends_can_be_killed_at_its_end() -> None:
     """Ended, but not committed: another worker of the same run ends it again, once."""
     live = made(epoch_interval="1h")
-    send(live, range(0, 15))
+    send(live, range(15))
     a = live.worker(work(), "a", until_end=True)
     b = live.worker(work(), "b", until_end=True, disk=MemoryDisk())
     for _ in range(3):

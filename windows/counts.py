@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from operator import truth
 from typing import Any, cast
 
 from streamproc.windows.aggregate import Aggregate
@@ -59,7 +58,7 @@ class CountWhere(ExactSum[int]):
         self._where = where
 
     def column(self, values: Sequence[Any]) -> list[int]:
-        return list(map(int, map(truth, map(self._where, values))))
+        return [1 if self._where(value) else 0 for value in values]
 
     def result(self, accumulator: Any) -> int:
         return accumulator[1]  # type: ignore[no-any-return] # of ints: their sum
@@ -76,7 +75,7 @@ class DistinctCount(Aggregate[Any, int]):
 
     def column(self, values: Sequence[Any]) -> Sequence[Hashable]:
         if self._by is not None:
-            values = list(map(self._by, values))
+            values = [self._by(value) for value in values]
         if not set(map(type, values)) <= _PLAIN:
             values = list(map(_identity, values))
         return values

@@ -30,7 +30,7 @@ class Extreme(Aggregate[Any, Any]):
         self._f = f
 
     def column(self, values: Sequence[Any]) -> Sequence[Any]:
-        return comparable(list(map(self._f, values)), self.verb)
+        return comparable([self._f(value) for value in values], self.verb)
 
     def initial(self) -> tuple[Any, ...]:
         return ()
@@ -106,7 +106,7 @@ class Largest(Aggregate[Any, list[Any]]):
         return [(rank, *contribution) for rank, contribution in zip(ranks, values, strict=True)]
 
     def _ranks(self, values: Sequence[Any]) -> Sequence[Any]:
-        return comparable(values if self._by is None else list(map(self._by, values)), "largest")
+        return comparable(values if self._by is None else [self._by(value) for value in values], "largest")
 
     def initial(self) -> list[Any]:
         return []

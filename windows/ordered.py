@@ -84,7 +84,7 @@ class _Running(Aggregate[Any, Any]):
         self._f = f
 
     def column(self, values: Sequence[Any]) -> Sequence[Any]:
-        return values if self._f is None else list(map(self._f, values))
+        return values if self._f is None else [self._f(value) for value in values]
 
 
 class RunningLast(_Running):

@@ -55,7 +55,7 @@ class Sum(ExactSum[float]):
         self._f = f
 
     def column(self, values: Sequence[Any]) -> Sequence[float]:
-        return numbers(list(map(self._f, values)), "sum")
+        return numbers([self._f(value) for value in values], "sum")
 
     def result(self, accumulator: exact.Sum) -> float:
         return exact.value(accumulator)
@@ -68,7 +68,7 @@ class Mean(ExactSum[float]):
         self._f = f
 
     def column(self, values: Sequence[Any]) -> Sequence[float]:
-        return numbers(list(map(self._f, values)), "mean")
+        return numbers([self._f(value) for value in values], "mean")
 
     def result(self, accumulator: exact.Sum) -> float:
         return exact.mean(accumulator)

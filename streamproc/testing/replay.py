@@ -130,7 +130,7 @@ def replay(
     if until is not None:
         end = msgspec.structs.replace(end, until_ms=instant_ms(until))
     members = [_worker(app, launch, log, disk, end, f"worker-{n}") for n in range(workers)]
-    run_now(_run(members))
+    run_now(_run(members, sum(launch.topology.tasks.values())))
     return Output(app, launch, log, disk, members)
 
 
@@ -146,11 +146,11 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(msg)
 
 
-async def _run(workers: Sequence[Worker]) -> None:
+async def _run(workers: Sequence[Worker], tasks: int) -> None:
     for worker in workers:
         await worker.start()
     turning = True
-    while turning or not all(worker.tasks and worker.done for worker in workers):
+    while turning or sum(len(worker.tasks) for worker in workers) < tasks or not all(worker.done for worker in workers):
         turning = False
         for worker in workers:
             turning = await worker.turn(0) or turning

@@ -116,12 +116,19 @@ def test_the_types_of_windows() -> None:
         assert_type(counts.map(lambda row: row.value), Stream[str, int])
         assert_type(counts.top(3), Stream[Any, Top[str, int]])
         assert_type(counts.with_previous(2, fill=0), Stream[str, WindowResult[str, Previous[int]]])
-        sessions = by_user.window(session("1m"), name="sessions").aggregate(Stats, count=agg.count(), likes=agg.sum(lambda t: t.likes))
+        sessions = by_user.window(session("1m"), name="sessions").aggregate(
+            Stats, count=agg.count(), likes=agg.sum(lambda t: t.likes)
+        )
         assert_type(sessions, Stream[str, WindowResult[str, Stats]])
         assert_type(by_user.window(counting(3), name="threes").collect(), Stream[str, WindowResult[str, list[Tweet]]])
-        assert_type(by_user.window(hopping("1m", every="1s"), name="hops").last(), Stream[str, WindowResult[str, Tweet]])
+        assert_type(
+            by_user.window(hopping("1m", every="1s"), name="hops").last(), Stream[str, WindowResult[str, Tweet]]
+        )
         assert_type(s.window_all(tumbling("1m")).mean(lambda t: t.likes), Stream[None, WindowResult[None, float]])
-        assert_type(by_user.window(tumbling("1h"), name="hours").largest(2, by=lambda t: t.likes), Stream[str, WindowResult[str, list[Tweet]]])
+        assert_type(
+            by_user.window(tumbling("1h"), name="hours").largest(2, by=lambda t: t.likes),
+            Stream[str, WindowResult[str, list[Tweet]]],
+        )
 
     _ = app.plan
 
