@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -14,14 +14,11 @@ from streamproc.outputs import Outputs
 from streamproc.plan import Plan, Stage, TaskId, Topology
 from streamproc.reader import InternalReader, Reader, SourceReader
 from streamproc.routing import Router
+from streamproc.row_decoder import ChainedRows, RekeyedRows, RowDecoder
 from streamproc.state.codec import Codec
 from streamproc.state.store import Store
 from streamproc.task import Failure, Feed, Step, Task
-from streamproc.topic import Topic
 from streamproc.topic_writer import SinkWriter, TopicWriters
-
-CACHED_KEYS = 100_000
-"""How many keys' bytes a reader remembers before it starts anew."""
 
 
 class Assembly:
@@ -100,11 +97,18 @@ class Assembly:
         assert isinstance(node.kind, RepartitionNode)
         feeders = [self._plan.stage_of[port.node] for port in node.parents]
         edges = [(stage.name, task) for stage in feeders for task in range(self._topology.tasks[stage.name])]
+        decoder: RowDecoder
         if node.kind.chained is not None:
-            keys, values = _chained_decoders(node.kind.chained)
+            decoder = ChainedRows(node.kind.chained)
         else:
-            keys, values = KeyDecoder(self._codec.keys.decode).decode_column, self._values(node.kind).decode_column
-        return InternalReader(partition, edges, keys, values, keeps_origins=keeps_origins)
+            decoder = RekeyedRows(self._codec.keys.decode, self._values(node.kind).decode_column)
+        return InternalReader(
+            partition,
+            edges,
+            decoder,
+            keeps_origins=keeps_origins,
+            on_bad=lambda chunk, place, error: on_bad(node, chunk, place, error),
+        )
 
     def _steps(self, stage: Stage, writers: TopicWriters) -> list[Step]:
         steps = []
@@ -144,28 +148,3 @@ class Assembly:
     def _values(self, kind: RepartitionNode) -> Any:
         """The codec of a repartition topic's values: without self-description where their type is declared."""
         return self._codec.typed(kind.value_type) if kind.value_type is not None else self._codec
-
-
-class KeyDecoder:
-    """Decodes the keys of an internal topic, each key once."""
-
-    def __init__(self, decode: Callable[[bytes], Any]) -> None:
-        self._decode = decode
-        self._keys: dict[bytes | None, Any] = {None: None}
-
-    def decode_column(self, column: Sequence[bytes | None]) -> list[Any]:
-        """The keys of a column."""
-        keys = self._keys
-        unknown = set(column) - keys.keys()
-        if unknown:
-            if len(keys) > CACHED_KEYS:
-                keys = self._keys = {None: None}
-                unknown = set(column) - {None}
-            keys.update((data, self._decode(data)) for data in unknown if data is not None)
-        return list(map(keys.__getitem__, column))
-
-
-def _chained_decoders(
-    topic: Topic[Any, Any],
-) -> tuple[Callable[[Sequence[bytes | None]], list[Any]], Callable[[Sequence[bytes | None]], list[Any]]]:
-    return topic.decode_keys, topic.decode_values

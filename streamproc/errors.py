@@ -56,11 +56,19 @@ class Where(msgspec.Struct, frozen=True):
         return f"{self.operator}: {record}key {self.key!r}, timestamp {self.timestamp}"
 
 
+def said(error: BaseException) -> str:
+    """What an error says, also where its class fails to say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's __str__ may raise anything
+        return "(its text cannot be had)"
+
+
 class RecordError(StreamprocError):
     """A step failed on a record, of which nothing was written and which was not consumed. Its cause is the error."""
 
     def __init__(self, where: Where, cause: BaseException) -> None:
-        super().__init__(f"{where}: {type(cause).__name__}: {cause}")
+        super().__init__(f"{where}: {type(cause).__name__}: {said(cause)}")
         self.where = where
 
 

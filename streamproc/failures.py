@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamproc.errors import RecordError, Where
+from streamproc.errors import RecordError, Where, said
 from streamproc.graph import Node
 from streamproc.log import Chunk
 from streamproc.policy import DeadLetter
@@ -68,7 +68,7 @@ class Failures:
         seen = self._seen[where.operator] = self._seen.get(where.operator, 0) + 1
         if seen <= LOGGED_EACH or seen & (seen - 1) == 0:
             done = f"sent to {policy.topic}" if isinstance(policy, DeadLetter) else "skipped"
-            logger.warning("%s: %s: %s: %s (%s so far)", where, type(cause).__name__, cause, done, seen)
+            logger.warning("%s: %s: %s: %s (%s so far)", where, type(cause).__name__, said(cause), done, seen)
 
 
 def _headers(where: Where, cause: BaseException) -> list[tuple[str, bytes]]:
@@ -79,9 +79,9 @@ def _headers(where: Where, cause: BaseException) -> list[tuple[str, bytes]]:
         "offset": where.offset,
         "timestamp": where.timestamp,
         "type": type(cause).__name__,
-        "message": str(cause),
+        "message": said(cause),
     }
-    return [(f"streamproc-error-{name}", str(value).encode()) for name, value in found.items() if value is not None]
+    return [(f"streamproc-error-{name}", str(value).encode(errors="backslashreplace")) for name, value in found.items() if value is not None]
 
 
 def _bytes(value: Any) -> bytes | None:

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from streamproc.log import Columns, Partition, WireHeaders
-from streamproc.operators.batch import EMPTY, Batch
+from streamproc.operators.batch import EMPTY, NEVER, Batch
 from streamproc.operators.operator import Operator
 from streamproc.outputs import Outputs
 from streamproc.routing import Router
+from streamproc.row_decoder import OnBad, RowDecoder
 
 CLOCK: Final = "streamproc-clock"
 ORIGIN: Final = "streamproc-origin"
@@ -37,6 +38,7 @@ class Mark(NamedTuple):
     watermark  no row that it writes from here on is older
     flag       ACTIVE, IDLE (left out of the minimum until it speaks again) or ENDED (nothing more comes in this run)
     run        the run that has ended: an end of an earlier run says nothing about this one
+    last       ENDED: the watermark without what never had a record; NEVER: nothing ever had one
     """
 
     stage: str
@@ -44,6 +46,7 @@ class Mark(NamedTuple):
     watermark: int
     flag: int
     run: int
+    last: int = NEVER
 
 
 def mark_columns(marks: Sequence[Mark], timestamp: int) -> Columns:
@@ -110,11 +113,7 @@ class RepartitionWriter(Operator):
 
 
 def read_rows(
-    columns: Columns,
-    decode_keys: Callable[[Sequence[bytes | None]], list[Any]],
-    decode_values: Callable[[Sequence[bytes | None]], list[Any]],
-    *,
-    keeps_origins: bool,
+    columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_origins: bool
 ) -> tuple[Batch, list[Mark]]:
     """The rows of a chunk, and the marks in it in their order.
 
@@ -125,12 +124,20 @@ def read_rows(
     marks = [mark for i in marked for mark in _decode_marks(columns.values[i] or b"")]
     if marked:
         columns = _without(columns, marked)
+    columns, keys, values = decoder.decode(columns, lambda row, error: on_bad(_place(row, marked), error))
     if not len(columns):
         return EMPTY, marks
-    batch = Batch(decode_keys(columns.keys), decode_values(columns.values), columns.timestamps)
+    batch = Batch(keys, values, columns.timestamps)
     if columns.headers is not None:
         _set_sparse(batch, columns.headers, keeps_origins=keeps_origins)
     return batch, marks
+
+
+def _place(row: int, marked: Sequence[int]) -> int:
+    """Where the row of this number, marks not counted, is in the chunk."""
+    for mark in marked:
+        row += mark <= row
+    return row
 
 
 def _without(columns: Columns, rows: Sequence[int]) -> Columns:
@@ -148,7 +155,8 @@ def _set_sparse(batch: Batch, headers: Iterable[WireHeaders | None], *, keeps_or
     if keeps_origins:
         batch.origins = [_tuples(_decode_origin(row[ORIGIN])) for row in named]
     if any(row.keys() - INTERNAL_HEADERS for row in named):
-        batch.headers = [{name: data for name, data in row.items() if name not in INTERNAL_HEADERS} or None for row in named]
+        users = [{name: data for name, data in row.items() if name not in INTERNAL_HEADERS} for row in named]
+        batch.headers = [headers or None for headers in users]
 
 
 def _tuples(origin: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Readers: what a task knows of each partition it reads: the decoded rows, the watermark, whether its input is idle or has ended."""
+"""Readers: what a task knows of each partition it reads: its rows, its watermark, whether it is idle or has ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from streamproc.internal_topic import INTERNAL_HEADERS, ENDED, IDLE, Mark, read_rows
+from streamproc.internal_topic import ENDED, IDLE, INTERNAL_HEADERS, Mark, read_rows
 from streamproc.log import Chunk, Columns, Committed, Partition
 from streamproc.operators.batch import EMPTY, FOREVER, NEVER, Batch
 from streamproc.operators.lateness import behind
+from streamproc.row_decoder import RowDecoder
 from streamproc.topic import BadRecord, Topic
 
 NEIGHBOURS = 32
@@ -33,7 +34,7 @@ class Reader(Protocol):
         """The rows of a chunk; moves position, clock and watermark."""
 
     def watermark(self) -> int:
-        """No row that comes from here on is older, late ones apart; FOREVER while there is nothing to wait for (idle)."""
+        """No row that comes from here on is older, late ones apart; FOREVER while it is left out as idle."""
 
     def last_watermark(self) -> int:
         """The watermark when the input has ended: what never had a record is left out of it; FOREVER: all of it."""
@@ -53,7 +54,7 @@ BadRecords = Callable[[Chunk, int, Exception], None]
 
 
 class SourceReader:
-    """A partition of a source topic. Its clock is the largest timestamp of its good records, decided at read, before any operator."""
+    """A partition of a source topic. Its clock is the largest timestamp of its good records, before any operator."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class SourceReader:
         return FOREVER if self.clock == NEVER else self.watermark()
 
     def wake(self, watermark: int) -> None:
-        """A record comes after the partition was left out as idle: what the others have closed meanwhile stays closed."""
+        """A record comes after the partition was left out as idle: what was closed meanwhile stays closed."""
         self.idle = False
         self.clock = max(self.clock, watermark)
 
@@ -146,39 +147,42 @@ class SourceReader:
 
 
 class InternalReader:
-    """A partition of a repartition topic, fed by tasks that each say how far they are. W never goes back, but flags do."""
+    """A partition of a repartition topic, fed by tasks that say how far they are. W never goes back, but flags do."""
 
     def __init__(
         self,
         partition: Partition,
         edges: Iterable[tuple[str, int]],
-        decode_keys: Callable[[Sequence[bytes | None]], list[Any]],
-        decode_values: Callable[[Sequence[bytes | None]], list[Any]],
+        decoder: RowDecoder,
         *,
         keeps_origins: bool,
+        on_bad: BadRecords,
     ) -> None:
         self.partition = partition
         self.position = 0
         self.clock = NEVER
         self.closed_to = NEVER
-        """What W reached while an edge was left out as idle: it closed that, so a row before it is late by whatever clock."""
+        """What W reached, and closed, while an edge was left out as idle: a row before it is late by whatever clock."""
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in edges}
-        self._decode_keys = decode_keys
-        self._decode_values = decode_values
+        self._decoder = decoder
+        self._on_bad = on_bad
         self._keeps_origins = keeps_origins
 
     def read(self, chunk: Chunk) -> Batch:
         """The rows of a chunk; its marks move the watermark behind them."""
         closed_to = self.closed_to
         batch, marks = read_rows(
-            chunk.columns, self._decode_keys, self._decode_values, keeps_origins=self._keeps_origins
+            chunk.columns,
+            self._decoder,
+            lambda place, error: self._on_bad(chunk, place, error),
+            keeps_origins=self._keeps_origins,
         )
         for mark in marks:
             self._take(mark)
         if any(mark.flag == IDLE for mark in self._edges.values()) and self.watermark() < FOREVER:
             self.closed_to = max(self.closed_to, self.watermark())
         if len(batch):
-            self.clock = max(self.clock, max(batch.timestamps))
+            self.clock = max(self.clock, max(batch.timestamps))  # noqa: PLW3301 - as above
             if min(batch.timestamps) < closed_to:
                 rows = zip(batch.timestamps, batch.clocks or [None] * len(batch), strict=True)
                 batch.clocks = [
@@ -192,7 +196,7 @@ class InternalReader:
         return min((m.watermark for m in self._edges.values() if m.flag != IDLE), default=FOREVER)
 
     def last_watermark(self) -> int:
-        return min((m.watermark for m in self._edges.values() if m.flag != IDLE and m.watermark > NEVER), default=FOREVER)
+        return min((m.last for m in self._edges.values() if m.flag == ENDED and m.last > NEVER), default=FOREVER)
 
     def ended(self, run: int) -> bool:
         """Whether every feeding task has ended in this run."""

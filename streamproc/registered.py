@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from streamproc.operators.records import Record
+from streamproc.state.registry import name_of
 from streamproc.topic import Topic
 from streamproc.windows.results import Item, Previous, Top, WindowResult
 
@@ -27,6 +28,7 @@ def classes_of(holders: Iterable[Any], topics: Iterable[Topic[Any, Any]]) -> lis
     for topic in topics:
         found.update(dict.fromkeys(_classes_in(topic.value_type)))
         found.update(dict.fromkeys(_classes_in(topic.key_type)))
+    seen: set[type] = set()
     for held in _held(list(holders), set()):
         if isinstance(held, type):
             found.update(dict.fromkeys(_classes_in(held)))
@@ -34,8 +36,16 @@ def classes_of(holders: Iterable[Any], topics: Iterable[Topic[Any, Any]]) -> lis
             for hint in _hints(held).values():
                 found.update(dict.fromkeys(_classes_in(hint)))
             module = sys.modules.get(getattr(held, "__module__", ""), None)
-            found.update((value, None) for value in vars(module).values() if _is_data_class(value)) if module else None
-    return list(found)
+            seen.update(value for value in vars(module).values() if _is_data_class(value)) if module else None
+    names = {name_of(cls) for cls in found}
+    return [*found, *(cls for cls in sorted(seen - found.keys(), key=name_of) if _first(name_of(cls), names))]
+
+
+def _first(name: str, names: set[str]) -> bool:
+    """Whether a name is new; classes that are only seen lying about may share one."""
+    new = name not in names
+    names.add(name)
+    return new
 
 
 def _held(things: Iterable[Any], seen: set[int]) -> Iterator[Any]:

@@ -155,6 +155,8 @@ class Task:
         self._on_failure = on_failure
         self._said: dict[str, Mark] = {}
         self._ended_run = 0
+        self._last: dict[str, int] = {}
+        """By topic that it feeds, the `last` of its mark once the input has ended."""
         self._store: Store | None = None
         self._facts: Table[Any] | None = None
         self._schema: dict[str, Any] = {}
@@ -279,6 +281,7 @@ class Task:
             self._ended_run = run
             real = [(step, step.operator.watermark, step.out) for step in self._steps]
             self._flow({}, ended=True)
+            self._last = {feed.topic: self._last_of(feed) for feed in self._feeds}
             for step, watermark, out in real:
                 step.operator.watermark, step.out = watermark, out
 
@@ -308,8 +311,10 @@ class Task:
             if changelog_position is not None:
                 settle(self._store, sealed.changes, changelog_position, now_ms=now_ms)
             tables = self._tables()
-            for table in tables:
-                table.settle(cache_bytes // len(tables))
+            sizes = [table.cached_bytes for table in tables]
+            share = min(1.0, cache_bytes / max(1, sum(sizes)))
+            for table, size in zip(tables, sizes, strict=True):
+                table.settle(int(size * share))
 
     def abort(self) -> None:
         """Drop the epoch: tables, operators and vectors are again as the store has them. Readers are restored by the caller."""
@@ -374,10 +379,17 @@ class Task:
                 flag = IDLE if watermark == FOREVER else ACTIVE
             if watermark == FOREVER:
                 watermark = known.watermark if known else NEVER
-            mark = Mark(self.id.stage, self.id.number, watermark, flag, self._ended_run)
+            last = self._last[feed.topic] if self._ended_run else NEVER
+            mark = Mark(self.id.stage, self.id.number, watermark, flag, self._ended_run, last)
             if mark != known:
                 marks[feed.topic] = self._said[feed.topic] = mark
         return marks
+
+    def _last_of(self, feed: Feed) -> int:
+        """The watermark of what had records, behind the last flow; NEVER: nothing had any."""
+        outs = {step.node.id: step for step in self._steps}
+        last = min(self._last_watermark(outs, port) for port in feed.ports)
+        return NEVER if last == FOREVER else last
 
     # ------------------------------------------------------------------------------------ the flow
 

@@ -101,14 +101,23 @@ class Topic(Generic[K, V]):
 
         Raises BadRecord with the place, in the columns given, of the first bad record found.
         """
-        values, keys, times = self.decode_values(columns.values), columns.keys, columns.timestamps
-        if not self._serde.leaves_out or None not in values:
-            return None, self.decode_keys(keys), values, self.timestamps(values, times, ahead_ms=ahead_ms)
-        rows = [i for i, value in enumerate(values) if value is not None or columns.values[i] is None]
-        kept = [values[i] for i in rows]
+        rows, keys, values = self.decode_rows(columns)
+        if rows is None:
+            return None, keys, values, self.timestamps(values, columns.timestamps, ahead_ms=ahead_ms)
+        own = [columns.timestamps[i] for i in rows]
         try:
-            found = self.decode_keys([keys[i] for i in rows])
-            return rows, found, kept, self.timestamps(kept, [times[i] for i in rows], ahead_ms=ahead_ms)
+            return rows, keys, values, self.timestamps(values, own, ahead_ms=ahead_ms)
+        except BadRecord as bad:
+            raise BadRecord(rows[bad.index], str(bad)) from bad.__cause__
+
+    def decode_rows(self, columns: Columns) -> tuple[list[int] | None, list[Any], list[Any]]:
+        """The same without event times."""
+        values, keys = self.decode_values(columns.values), columns.keys
+        if not self._serde.leaves_out or None not in values:
+            return None, self.decode_keys(keys), values
+        rows = [i for i, value in enumerate(values) if value is not None or columns.values[i] is None]
+        try:
+            return rows, self.decode_keys([keys[i] for i in rows]), [values[i] for i in rows]
         except BadRecord as bad:
             raise BadRecord(rows[bad.index], str(bad)) from bad.__cause__
 

@@ -157,6 +157,8 @@ class Worker:
         try:
             if self._tasks:
                 await self._commit()
+                if any(task.dirty for task in self._tasks.values()) or self._careful_to:
+                    logger.warning("%s: the last epoch failed, so its records will be read again", self._member)
         except Fenced as error:
             logger.warning("%s: %s", self._member, error)
         finally:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from streamproc import plan as plan_module
 from streamproc import worker as worker_module
 from streamproc.assembly import Assembly
+from streamproc.graph import RepartitionNode
 from streamproc.in_process import InProcessSource
 from streamproc.internal_topic import Mark
 from streamproc.log import Chunk, Columns, Committed, Partition
@@ -30,7 +32,6 @@ from streamproc.operators.timers import Timers
 from streamproc.operators.top import Top
 from streamproc.operators.window import Window
 from streamproc.operators.with_timestamp import WithTimestamp
-from streamproc.plan import Plan
 from streamproc.reader import InternalReader, SourceReader
 from streamproc.state.keys import identities
 from streamproc.state.table import Table
@@ -271,22 +272,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @bug("the floor of the next re-key alone")
 def _(patch: pytest.MonkeyPatch) -> None:
     """The clock of a record is left out where the graces of this stage need none."""
-    real = Plan._floor
+    real = plan_module._grace
 
-    def floor(self: Plan, port: Any) -> int:
-        children, self._children = (
-            self._children,
-            {
-                p: [(child, side) for child, side in below if isinstance(child.kind, Operator)]
-                for p, below in self._children.items()
-            },
-        )
-        try:
-            return real(self, port)
-        finally:
-            self._children = children
+    def grace(graces: Any, child: Any, side: int) -> int:
+        return FOREVER if isinstance(child.kind, RepartitionNode) else real(graces, child, side)
 
-    patch.setattr(Plan, "_floor", floor)
+    patch.setattr(plan_module, "_grace", grace)
 
 
 @bug("with_timestamp keeps the clock of the old timestamps")
