@@ -40,7 +40,12 @@ class AssignedWindow(Operator):
         self.graces = (grace_ms,)
         self.hold = grace_ms
         self.sorts = aggregate.ordered
-        self.signature = {"verb": "window", "windows": repr(assigner), "aggregate": repr(aggregate), "grace_ms": grace_ms}
+        self.signature = {
+            "verb": "window",
+            "windows": repr(assigner),
+            "aggregate": repr(aggregate),
+            "grace_ms": grace_ms,
+        }
 
     def open(self, context: Context) -> None:
         self._context = context

@@ -95,7 +95,9 @@ def concat(batches: Sequence[Batch]) -> Batch:
         parts = [getattr(batch, name) for batch in batches]
         if sparse and all(part is None for part in parts):
             return None
-        return list(chain.from_iterable([None] * len(b) if p is None else p for p, b in zip(parts, batches, strict=True)))
+        return list(
+            chain.from_iterable([None] * len(b) if p is None else p for p, b in zip(parts, batches, strict=True))
+        )
 
     return Batch(
         column("keys") or [],

@@ -43,7 +43,12 @@ class Window(Operator):
         self.graces = (grace_ms,)
         self.hold = grace_ms
         self.sorts = aggregate.ordered
-        self.signature = {"verb": "window", "windows": repr(windows), "aggregate": repr(aggregate), "grace_ms": grace_ms}
+        self.signature = {
+            "verb": "window",
+            "windows": repr(windows),
+            "aggregate": repr(aggregate),
+            "grace_ms": grace_ms,
+        }
 
     def open(self, context: Context) -> None:
         self._context = context

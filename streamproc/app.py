@@ -225,7 +225,12 @@ class App:
             graph = Graph()
             for f, sources, to in self._streams:
                 self._draw(graph, f, sources, to)
-            self._plan = Plan(self.name, graph)
+            plan = Plan(self.name, graph)
+            read = sorted(self._dead_letters(plan) & plan.read_topics)
+            if read:
+                msg = f"app {self.name!r} sends dead letters to topic {read[0]!r}, which a stream of it reads: name another"
+                raise DefinitionError(msg)
+            self._plan = plan
         return self._plan
 
     @property
@@ -236,7 +241,10 @@ class App:
     @property
     def dead_letter_topics(self) -> set[str]:
         """The topics that error policies write to."""
-        policies = [self.on_error, *(node.on_error for node in self.plan.nodes)]
+        return self._dead_letters(self.plan)
+
+    def _dead_letters(self, plan: Plan) -> set[str]:
+        policies = [self.on_error, *(node.on_error for node in plan.nodes)]
         return {policy.topic for policy in policies if isinstance(policy, DeadLetter)}
 
     def codec(self) -> Codec:

@@ -49,7 +49,7 @@ class Assembly:
     ) -> Task:
         """A task, open on its store."""
         outputs = Outputs()
-        writers = TopicWriters(outputs, number, self._partitions_of)
+        writers = TopicWriters(outputs, number, self._partitions_of, read=self._plan.read_topics)
         feeds = [self._feed(stage, node) for node in stage.feeds]
         task = Task(
             TaskId(stage.name, number),

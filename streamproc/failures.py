@@ -81,7 +81,11 @@ def _headers(where: Where, cause: BaseException) -> list[tuple[str, bytes]]:
         "type": type(cause).__name__,
         "message": said(cause),
     }
-    return [(f"streamproc-error-{name}", str(value).encode(errors="backslashreplace")) for name, value in found.items() if value is not None]
+    return [
+        (f"streamproc-error-{name}", str(value).encode(errors="backslashreplace"))
+        for name, value in found.items()
+        if value is not None
+    ]
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -94,5 +98,3 @@ def _bytes(value: Any) -> bytes | None:
         return msgspec.json.encode(value)
     except (TypeError, ValueError):
         return repr(value).encode()
-
-

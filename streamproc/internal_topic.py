@@ -112,9 +112,7 @@ class RepartitionWriter(Operator):
         return rows
 
 
-def read_rows(
-    columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_origins: bool
-) -> tuple[Batch, list[Mark]]:
+def read_rows(columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_origins: bool) -> tuple[Batch, list[Mark]]:
     """The rows of a chunk, and the marks in it in their order.
 
     Every mark may count as read behind all rows of the chunk: a watermark that rises later is never wrong.

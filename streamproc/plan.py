@@ -81,6 +81,14 @@ class Plan:
         return [node.kind.topic for node in self.nodes if isinstance(node.kind, SourceNode)]
 
     @property
+    def read_topics(self) -> set[str]:
+        """The names of the topics that streams read, chained ones too."""
+        chained = [
+            n.kind.chained for n in self.nodes if isinstance(n.kind, RepartitionNode) and n.kind.chained is not None
+        ]
+        return {topic.name for topic in (*self.sources, *chained)}
+
+    @property
     def sinks(self) -> list[Topic[Any, Any]]:
         """The topics that the app is known to write."""
         topics = [node.kind.topic for node in self.nodes if isinstance(node.kind, SinkNode)]

@@ -59,9 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(msg)
 
 
-def load_settings(
-    flags: Mapping[str, Any], environment: Mapping[str, str], app: Mapping[str, Any]
-) -> Settings:
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], app: Mapping[str, Any]) -> Settings:
     """Settings from flags, else the environment, else the app, else the defaults; a flag that is None was not given.
 
     >>> load_settings({"broker": None}, {"STREAMPROC_BROKER": "memory://"}, {}).broker

@@ -202,7 +202,9 @@ class Task:
         if stored is not None:
             for name, signature in stored.items():
                 if name not in schema:
-                    raise PlanChanged(_changed(self.id, f"has state of {name}, which the plan does not have (any more)"))
+                    raise PlanChanged(
+                        _changed(self.id, f"has state of {name}, which the plan does not have (any more)")
+                    )
                 if schema[name] != signature:
                     what = f"has state of {name} as {signature}, which is now {schema[name]}"
                     raise PlanChanged(_changed(self.id, what))
@@ -251,7 +253,7 @@ class Task:
         self.dirty = True
         reader = self.readers[chunk.partition]
         if isinstance(reader, SourceReader) and reader.idle:
-            reader.wake(self.watermark())
+            reader.wake(self.closed_to())
         if not self.careful:
             self._flow({id(reader): reader.read(chunk)})
             return
@@ -294,6 +296,10 @@ class Task:
         """The smallest watermark of the inputs that are not idle; NEVER when all are."""
         found = min(reader.watermark() for reader in self.readers.values())
         return NEVER if found == FOREVER else found
+
+    def closed_to(self) -> int:
+        """The largest watermark up to which any of its operators has closed: a record that wakes an idle input is judged by it."""
+        return max((step.operator.watermark for step in self._steps), default=NEVER)
 
     def seal(self) -> Sealed:
         """Everything of the epoch; what comes from here on belongs to the next."""
@@ -456,10 +462,12 @@ class Task:
             if watermark < FOREVER:
                 operator.watermark = watermark
         for sent in operator.take_sent():
-            self.writers.of(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
+            self.writers.chosen(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
         return concat(given), concat(late)
 
-    def _run_carefully(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
+    def _run_carefully(
+        self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]
+    ) -> tuple[Batch, Batch]:
         """Row by row; a row or a closing unit that fails is undone and left to the error policy."""
         given, late = [], []
         for batch, side in inputs:

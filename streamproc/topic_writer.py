@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from streamproc.log import Partition, WireHeaders
@@ -47,7 +47,10 @@ class TopicWriter:
 class TopicWriters:
     """The writers of a task, made when a topic is first written to."""
 
-    def __init__(self, outputs: Outputs, task: int, partitions_of: Callable[[str], int]) -> None:
+    def __init__(
+        self, outputs: Outputs, task: int, partitions_of: Callable[[str], int], *, read: Collection[str] = ()
+    ) -> None:
+        self._read = read
         self._outputs = outputs
         self._task = task
         self._partitions_of = partitions_of
@@ -60,6 +63,16 @@ class TopicWriters:
             writer = TopicWriter(topic, self._partitions_of(topic.name), self._task, self._outputs)
             self._writers[topic.name] = writer
         return writer
+
+    def chosen(self, topic: Topic[Any, Any]) -> TopicWriter:
+        """The writer of a topic that is only known now, so that no stream of the app can have been chained to it."""
+        if topic.name in self._read:
+            msg = (
+                f"a stream of this app reads topic {topic.name!r}, and would not see what is sent there by a function: "
+                "name the topic in to=, so that the two become one plan"
+            )
+            raise ValueError(msg)
+        return self.of(topic)
 
     def raw(self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, headers: WireHeaders) -> None:
         """A record as it is, into partition task mod n (dead letters)."""
@@ -76,15 +89,15 @@ class SinkWriter(Operator):
 
     def process(self, batch: Batch, side: int = 0) -> Batch:
         if isinstance(self._topic, Topic):
-            self._write(self._topic, batch)
+            self._write(self._writers.of(self._topic), batch)
         else:
             by_topic: dict[str, tuple[Topic[Any, Any], list[int]]] = {}
             for i, topic in enumerate([self._topic(value) for value in batch.values]):
                 by_topic.setdefault(topic.name, (topic, []))[1].append(i)
             for topic, rows in by_topic.values():
-                self._write(topic, batch.select(rows))
+                self._write(self._writers.chosen(topic), batch.select(rows))
         return EMPTY
 
-    def _write(self, topic: Topic[Any, Any], batch: Batch) -> None:
+    def _write(self, writer: TopicWriter, batch: Batch) -> None:
         headers = None if batch.headers is None else [list(h.items()) if h else None for h in batch.headers]
-        self._writers.of(topic).write(batch.keys, batch.values, batch.timestamps, headers)
+        writer.write(batch.keys, batch.values, batch.timestamps, headers)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -101,9 +102,7 @@ class Worker:
         self._ahead_ms = duration_ms(settings.ahead)
         self._epoch_ms = duration_ms(settings.epoch_interval)
         self._drift_ms = duration_ms(settings.drift)
-        self._assembly = Assembly(
-            plan, topology, codec, partitions_of=partitions_of, ahead_ms=self._ahead_ms
-        )
+        self._assembly = Assembly(plan, topology, codec, partitions_of=partitions_of, ahead_ms=self._ahead_ms)
         self._stages = {stage.name: stage for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._owners: dict[Partition, Task] = {}
@@ -256,7 +255,7 @@ class Worker:
                 if task.ended_run != run and self._input_ended(task):
                     moved = True
                     until_ms = self._end.until_ms
-                    if not await self._guarded(task, lambda task=task: task.finish(run, until_ms=until_ms)):  # type: ignore[misc]
+                    if not await self._guarded(task, partial(task.finish, run, until_ms=until_ms)):
                         break
         return moved
 
@@ -444,6 +443,7 @@ class Worker:
         failures.attach(task)
         self._tasks[task_id] = task
         self._set_positions(task, committed)
+        await self._wake(task)
 
     async def _was_elsewhere(self, task: Task) -> bool:
         """Whether another worker has committed for the task: groups may change twice before a worker is told."""
@@ -452,6 +452,16 @@ class Worker:
 
     async def _rewind(self, task: Task) -> None:
         self._set_positions(task, await self._source.committed(list(task.readers)))
+        await self._wake(task)
+
+    async def _wake(self, task: Task) -> None:
+        """A recorded idle partition stays left out only where there is nothing to read, and never in a run until the end."""
+        idle = [reader for reader in task.readers.values() if isinstance(reader, SourceReader) and reader.idle]
+        if idle:
+            ends = await self._source.end_offsets([reader.partition for reader in idle])
+            for reader in idle:
+                if self._end is not None or reader.position < ends[reader.partition]:
+                    reader.wake(task.closed_to())
 
     def _set_positions(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
         for partition, reader in task.readers.items():
