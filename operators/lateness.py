@@ -13,7 +13,7 @@ from streamproc.operators.operator import Operator
 
 
 def behind(clocks: Sequence[int], timestamps: Sequence[int], floor: int) -> list[int | None] | None:
-    """The clocks of the rows that are behind their clock by more than `floor` ms, None for the others; None if none is."""
+    """The clocks of the rows more than `floor` ms behind their clock, None for the others; None if there is none."""
     if floor == FOREVER or max(map(sub, clocks, timestamps), default=NEVER) <= floor:
         return None
     return [clock if clock - timestamp > floor else None for clock, timestamp in zip(clocks, timestamps, strict=True)]

@@ -7,7 +7,7 @@ from streamproc.operators.operator import Context, Operator
 
 
 class Merge(Operator):
-    """The rows of every side; which side a row came from shows in its origin, so that equal times still have an order."""
+    """The rows of every side; the side shows in a row's origin, so that equal times still have an order."""
 
     def open(self, context: Context) -> None:
         self._keeps_origins = context.keeps_origins

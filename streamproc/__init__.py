@@ -1,4 +1,4 @@
-"""streamproc: stream processing for Python programmers. Plain functions, decorated, become a dataflow over Kafka topics."""
+"""Stream processing for Python programmers: plain functions, decorated, become a dataflow over topics."""
 
 from streamproc import agg
 from streamproc.app import App

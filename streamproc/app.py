@@ -228,7 +228,7 @@ class App:
             plan = Plan(self.name, graph)
             read = sorted(self._dead_letters(plan) & plan.read_topics)
             if read:
-                msg = f"app {self.name!r} sends dead letters to topic {read[0]!r}, which a stream of it reads: name another"
+                msg = f"app {self.name!r} sends dead letters to {read[0]!r}, which a stream of it reads: name another"
                 raise DefinitionError(msg)
             self._plan = plan
         return self._plan

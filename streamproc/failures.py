@@ -20,7 +20,7 @@ LOGGED_EACH = 10
 
 
 class Failures:
-    """The error policy of one task: fail raises RecordError, skip counts, dead_letter writes the original bytes aside."""
+    """The error policy of one task: fail raises RecordError, skip counts, dead_letter writes the bytes aside."""
 
     def __init__(self) -> None:
         self._task: Task | None = None

@@ -100,7 +100,7 @@ class Graph:
     ) -> Node:
         """A new node. `lasting`: its name is the name of state or of a topic, so it may not be numbered."""
         if not _STEP.fullmatch(step):
-            msg = f"stream function {stream!r}: {step!r} is no name for a step: letters, digits, '.', '_', '-', '<' and '>'"
+            msg = f"stream function {stream!r}: {step!r} is no name for a step: use letters, digits, '.', '_' and '-'"
             raise DefinitionError(msg)
         taken = self._steps.get((stream, step))
         if taken is not None and (lasting or _lasts(taken)):

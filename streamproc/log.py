@@ -196,7 +196,7 @@ class Log(Protocol):
         """Records below these offsets may be deleted."""
 
     async def forget(self, group: str, topics: Collection[str]) -> None:
-        """The group, which has no members, has committed nothing, and there are no topics of these names: it begins anew."""
+        """The group, which has no members, has committed nothing and has none of these topics: it begins anew."""
 
     async def close(self) -> None:
         """Give the log back."""

@@ -117,7 +117,7 @@ class Plan:
     # ------------------------------------------------------------------------------------ the time law
 
     def _needs(self) -> tuple[dict[int, int], dict[int, bool]]:
-        """By node id: below which delay a row needs no clock, and whether rows need origins; children first, each once."""
+        """By node id: up to which delay a row needs no clock, and whether rows need origins. Each node once."""
         graces: dict[Port, int] = {}
         dense: dict[Port, bool] = {}
         sorts: dict[int, bool] = {}
@@ -156,7 +156,7 @@ class Plan:
             stages.append(Stage(_stage_name(inputs), tuple(nodes), tuple(inputs), tuple(feeds)))
         for stage in stages:
             if any(other.name == stage.name for other in stages if other is not stage):
-                msg = f"a source topic and a re-key are both named {stage.name!r}: give the re-key another name, name='...'"
+                msg = f"a source topic and a re-key are both named {stage.name!r}: name the re-key with name='...'"
                 raise DefinitionError(msg)
         return stages
 

@@ -291,7 +291,7 @@ class Stream(Generic[KeyT, ValueT]):
         """The n results of each window with the largest value, or by(value); ties by smaller key; `per` group."""
         windows = self._window_results("top")
         if isinstance(windows, CountingWindows):
-            msg = f"{self._scope.stream}: top works on windows of time: counting windows of different keys have no end in common"
+            msg = f"{self._scope.stream}: top works on windows of time; counting windows of different keys end apart"
             raise DefinitionError(msg)
         step = name or "top"
         level = partial_function(TopOperator, n, by=by, per=per, sessions=isinstance(windows, SessionWindows))

@@ -123,7 +123,7 @@ class Context:
 
 
 class Task:
-    """A stage on one partition number. `careful` makes it go record by record and ask `on_failure` about each that fails."""
+    """A stage on one partition number. `careful`: record by record, asking `on_failure` about each that fails."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class Task:
         return NEVER if found == FOREVER else found
 
     def closed_to(self) -> int:
-        """The largest watermark up to which any of its operators has closed: a record that wakes an idle input is judged by it."""
+        """The largest watermark any of its operators has closed up to: what wakes an idle input is judged by it."""
         return max((step.operator.watermark for step in self._steps), default=NEVER)
 
     def seal(self) -> Sealed:
@@ -323,7 +323,7 @@ class Task:
                 table.settle(int(size * share))
 
     def abort(self) -> None:
-        """Drop the epoch: tables, operators and vectors are again as the store has them. Readers are restored by the caller."""
+        """Drop the epoch: tables, operators and vectors are as the store has them. Readers are for the caller."""
         self.outputs.take()
         self._said.clear()
         self._ended_run = 0
@@ -492,7 +492,7 @@ class Task:
         return concat(given), concat(late)
 
     def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
-        """Run a step, again without each closing unit that fails and is skipped; what a failure had changed is undone."""
+        """Run a step, again without each closing unit that fails and is skipped; what failed is undone."""
         operator = step.operator
         while True:
             try:
@@ -510,7 +510,7 @@ class Task:
 
 
 class _Undo:
-    """What the block changed of one step, and wrote, is undone when it raises; it ends with a savepoint of the tables."""
+    """What the block changed of one step, and wrote, is undone when it raises; it ends with a savepoint."""
 
     def __init__(self, task: Task, step: Step) -> None:
         self._task = task
@@ -551,6 +551,6 @@ def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
 
 def _changed(task: TaskId, what: str) -> str:
     return (
-        f"the store of task {task.stage}/{task.number} {what}. Give the step its old name with name='...', go back to the old "
-        "definition, run this version under another App name, or forget the state with: streamproc reset"
+        f"the store of task {task.stage}/{task.number} {what}. Give the step its old name with name='...', go back to "
+        "the old definition, run this version under another App name, or forget the state with: streamproc reset"
     )

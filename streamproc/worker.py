@@ -75,7 +75,7 @@ class EndOfInput(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """A member of an app's group: owns tasks, steps them, commits their epochs. One thread; `turn` is called in a loop."""
+    """A member of an app's group: owns tasks, steps them, commits their epochs; `turn` is called in a loop."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class Worker:
         return await self._guarded(task, lambda: task.step(chunk))
 
     async def _guarded(self, task: Task, work: Callable[[], None]) -> bool:
-        """Let a task work. When a function of the user raises, drop the epoch: it is read again, that task record by record."""
+        """Let a task work. When a user's function raises, drop the epoch; it is read again, that task record by record."""
         try:
             with collection_paused():
                 work()
@@ -455,7 +455,7 @@ class Worker:
         await self._wake(task)
 
     async def _wake(self, task: Task) -> None:
-        """A recorded idle partition stays left out only where there is nothing to read, and never in a run until the end."""
+        """A recorded idle partition stays left out where there is nothing to read; in a run until the end nowhere."""
         idle = [reader for reader in task.readers.values() if isinstance(reader, SourceReader) and reader.idle]
         if idle:
             ends = await self._source.end_offsets([reader.partition for reader in idle])
