@@ -105,8 +105,15 @@ class Operator:
         """The rows of what `watermark` closes; `self.watermark` is the one before. FOREVER: the input ended."""
         return EMPTY
 
+    def advance_clock(self, until_ms: int) -> None:
+        """Event time goes on to an instant without records; for an operator with a clock of its own."""
+
     def take_sent(self) -> Sequence[Any]:
-        """What the last call sent to topics aside: rows with topic, key, value and timestamp; given once."""
+        """What the last call sent to topics aside; given once.
+
+        Rows with topic, key, value, timestamp, and `closing`: (unit, key) where what closed sent it, else None. One that
+        cannot be written is then a `CloseError` of that unit.
+        """
         return ()
 
     def passes_on(self) -> int:

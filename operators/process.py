@@ -30,7 +30,8 @@ class Process(Operator):
     rows cannot be late. One set in the past of its record fires at once, and its rows are the record's. Those that the
     watermark fires come sorted by (instant, key bytes, name). The end of the input fires none beyond the watermark.
 
-    A timer's function that fails is a `CloseError` of (key identity, name, instant), from `process` too.
+    A timer's function that fails is a `CloseError` of (key identity, name, instant), from `process` too; what it sent
+    carries that unit, for whoever cannot write it.
     """
 
     keyed = True
@@ -111,7 +112,9 @@ class Process(Operator):
         try:
             handler = self.function.handler(timer.name)
             number = self._numbers[timer.name]
-            self._call.begin(identity, key, timer.due, time=timer.due, origin=timer.origin, number=number)
+            self._call.begin(
+                identity, key, timer.due, time=timer.due, origin=timer.origin, number=number, closing=(unit, key)
+            )
             self._call.run(handler, self._call)
         except StoreError:
             raise

@@ -41,13 +41,18 @@ class Call(Context[Any, Any]):
         origin: Origin | None = None,
         headers: Headers | None = None,
         number: int = 0,
+        closing: tuple[Hashable, Any] | None = None,
     ) -> None:
-        """What runs next is about this key and instant. Its past is up to `time`; `number` tells timers apart."""
+        """What runs next is about this key and instant. Its past is up to `time`; `number` tells timers apart.
+
+        closing   (unit, key) of the timer that it is; None for a record
+        """
         self._identity = identity
         self.key = key
         self.timestamp = timestamp
         self._time = time
         self._clock = clock
+        self._closing = closing
         self._origin = origin
         self._place = None if origin is None else (*origin, timestamp, number)
         self._send_count = 0

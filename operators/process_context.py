@@ -22,7 +22,10 @@ KNOWN_DURATIONS = 256
 
 
 class Sent(NamedTuple):
-    """A record for a topic beside what a process function returns, with the time, clock and origin that a row has."""
+    """A record for a topic beside what a process function returns, with the time, clock and origin that a row has.
+
+    closing   (unit, key) of the timer whose function sent it, for a `CloseError`; None: it is of the record
+    """
 
     topic: Any
     key: Any
@@ -30,6 +33,7 @@ class Sent(NamedTuple):
     timestamp: int
     clock: int | None
     origin: Origin | None
+    closing: tuple[Hashable, Any] | None = None
 
 
 class Context(Generic[K, S]):
@@ -44,6 +48,7 @@ class Context(Generic[K, S]):
     __slots__ = (
         "_after_ms",
         "_clock",
+        "_closing",
         "_identity",
         "_initial",
         "_names",
@@ -76,6 +81,7 @@ class Context(Generic[K, S]):
         self._value: Any = None
         self._time = NEVER
         self._clock: int | None = None
+        self._closing: tuple[Hashable, Any] | None = None
         self._origin: Origin | None = None
         self._place: Origin | None = None
         self._send_count = 0
@@ -147,7 +153,7 @@ class Context(Generic[K, S]):
         """A record goes to another topic as well, at the time of this one and in the same transaction."""
         origin = None if self._place is None else (*self._place, -1, self._send_count)
         self._send_count += 1
-        self._sent.append(Sent(topic, key, value, self.timestamp, self._clock, origin))
+        self._sent.append(Sent(topic, key, value, self.timestamp, self._clock, origin, self._closing))
 
     def _check_name(self, name: str) -> None:
         if name not in self._names:

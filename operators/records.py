@@ -13,7 +13,10 @@ V = TypeVar("V")
 
 
 class Record(NamedTuple, Generic[K, V]):
-    """A record with all that came with it; `timestamp` is its event time in ms since the epoch."""
+    """A record with all that came with it; `timestamp` is its event time in ms since the epoch.
+
+    Of headers with the same name the last one wins: a record that came with several goes on with that one alone.
+    """
 
     key: K
     value: V

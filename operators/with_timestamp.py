@@ -48,5 +48,8 @@ class WithTimestamp(Operator):
             msg = f"the event time is {ahead_ms} ms ahead of the record's own: ahead= allows {self._ahead_ms} ms"
             raise ValueError(msg)
 
+    def advance_clock(self, until_ms: int) -> None:
+        self.clock = max(self.clock, until_ms)
+
     def passes_on(self) -> int:
         return self.clock

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, TypeVar, cast, overload
 
 from streamproc.errors import DefinitionError
-from streamproc.graph import Graph, Port
+from streamproc.graph import Graph, Port, SinkNode
 from streamproc.operators.process import ProcessFunction
 from streamproc.plan import Plan
 from streamproc.policy import DeadLetter, OnError, checked_policy
 from streamproc.registered import classes_of
 from streamproc.settings import Settings, load_settings
 from streamproc.state.codec import Codec
-from streamproc.stream import Scope, Stream, Table
+from streamproc.stream import Scope, Stream, Table, Windowed
 from streamproc.topic import Topic
 from streamproc.topic_name import checked_topic_name
 from streamproc.windows.duration import Duration, Instant
@@ -29,6 +30,9 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 To = Topic[Any, Any] | tuple[Topic[Any, Any], ...] | None
+
+
+_TOPIC_OPTIONS = tuple(inspect.signature(Topic).parameters)[1:]
 
 
 class App:
@@ -119,6 +123,10 @@ class App:
         """
         if name in self._topics:
             msg = f"topic {name!r} is declared twice: call app.topic once and use what it returns"
+            raise DefinitionError(msg)
+        unknown = sorted(options.keys() - _TOPIC_OPTIONS)
+        if unknown:
+            msg = f"topic {name!r}: there is no option {unknown[0]!r}: options are {', '.join(_TOPIC_OPTIONS)}"
             raise DefinitionError(msg)
         topic = self._topics[name] = Topic(name, **options)
         return topic
@@ -272,13 +280,18 @@ class App:
         targets = to if isinstance(to, tuple) else (to,)
         results = result if isinstance(result, tuple) else (result,)
         if to is None:
+            drawn = [node for node in graph.nodes if node.stream == f.__name__]
+            if isinstance(result, Stream) and not any(isinstance(node.kind, SinkNode) for node in drawn):
+                msg = f"stream {f.__name__!r} returns a stream that goes nowhere: name a topic in to=, or return None"
+                raise DefinitionError(msg)
             return
         if len(targets) != len(results):
             msg = f"stream {f.__name__!r} returns {len(results)} streams and names {len(targets)} topics in to="
             raise DefinitionError(msg)
         for one, topic in zip(results, targets, strict=True):
             if not isinstance(one, (Stream, Table)):
-                msg = f"stream {f.__name__!r} returns {one!r}: return the stream that goes to {topic.name!r}"  # type: ignore[union-attr]
+                what = "a window without an aggregate, .count() for one" if isinstance(one, Windowed) else repr(one)
+                msg = f"stream {f.__name__!r} returns {what}: return the stream that goes to {topic.name!r}"  # type: ignore[union-attr]
                 raise DefinitionError(msg)
             one.to(cast("Topic[Any, Any]", topic))
 

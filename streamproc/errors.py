@@ -77,5 +77,5 @@ class MissingKey(StreamprocError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the record has no key, and this step works by key: key_by(...) before it, or filter such records out"
+            "the record has no key, or key_by(...) gave None, and this step works by key: give it one or filter it out"
         )

@@ -38,7 +38,7 @@ class Mark(NamedTuple):
     watermark  no row that it writes from here on is older
     flag       ACTIVE, IDLE (left out of the minimum until it speaks again) or ENDED (nothing more comes in this run)
     run        the run that has ended: an end of an earlier run says nothing about this one
-    last       ENDED: the watermark without what never had a record; NEVER: nothing ever had one
+    last       ENDED: how far time has gone, for timers; NEVER: nothing ever had a record
     """
 
     stage: str

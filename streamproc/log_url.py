@@ -14,7 +14,7 @@ def open_log(url: str, *, read_only: bool = False) -> Log:
 
     >>> open_log("amqp://rabbit")
     Traceback (most recent call last):
-    streamproc.log.LogError: 'amqp://rabbit' names no log: use memory://, local://DIR or kafka://HOST:PORT
+    streamproc.log.LogError: 'amqp://rabbit' names no log: use local://DIR or memory://
     """
     scheme, separator, place = url.partition("://")
     if scheme == "memory" and separator:
@@ -31,5 +31,5 @@ def open_log(url: str, *, read_only: bool = False) -> Log:
     if scheme == "kafka" and separator:
         msg = f"{url!r} cannot be opened: this version reads memory:// and local:// logs"
         raise LogError(msg)
-    msg = f"{url!r} names no log: use memory://, local://DIR or kafka://HOST:PORT"
+    msg = f"{url!r} names no log: use local://DIR or memory://"
     raise LogError(msg)

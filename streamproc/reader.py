@@ -37,7 +37,7 @@ class Reader(Protocol):
         """No row that comes from here on is older, late ones apart; FOREVER while it is left out as idle."""
 
     def last_watermark(self) -> int:
-        """The watermark when the input has ended: what never had a record is left out of it; FOREVER: all of it."""
+        """How far time has gone when the input has ended: to its newest record; NEVER where it had none."""
 
     def metadata(self) -> dict[str, Any]:
         """What is committed beside the position, and `restore` takes."""
@@ -95,7 +95,7 @@ class SourceReader:
         return FOREVER if self.idle else self.clock
 
     def last_watermark(self) -> int:
-        return FOREVER if self.clock == NEVER else self.watermark()
+        return self.clock
 
     def wake(self, watermark: int) -> None:
         """A record comes after the partition was left out as idle: what was closed meanwhile stays closed."""
@@ -196,7 +196,7 @@ class InternalReader:
         return min((m.watermark for m in self._edges.values() if m.flag != IDLE), default=FOREVER)
 
     def last_watermark(self) -> int:
-        return min((m.last for m in self._edges.values() if m.flag == ENDED and m.last > NEVER), default=FOREVER)
+        return max((mark.last for mark in self._edges.values() if mark.flag == ENDED), default=NEVER)
 
     def ended(self, run: int) -> bool:
         """Whether every feeding task has ended in this run."""

@@ -33,7 +33,7 @@ from streamproc.policy import OnError
 from streamproc.topic import Topic
 from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.duration import Duration, Instant, duration_ms, instant_ms
-from streamproc.windows.kinds import CountingWindows, FixedWindows, SessionWindows, WindowKind
+from streamproc.windows.kinds import Assigner, CountingWindows, FixedWindows, SessionWindows, WindowKind
 from streamproc.windows.results import Previous, Top, WindowResult
 
 K = TypeVar("K")
@@ -264,6 +264,7 @@ class Stream(Generic[KeyT, ValueT]):
         name: str = "",
     ) -> Windowed[KeyT, ValueT]:
         """The key's records by window; an aggregate says what of them. Results are final, once a window and key."""
+        self._check_windows("window", windows)
         return Windowed(self._keyed(name or "window"), windows, self._grace_ms(grace), late, name)
 
     def window_all(
@@ -276,6 +277,7 @@ class Stream(Generic[KeyT, ValueT]):
         name: str = "",
     ) -> Windowed[None, ValueT]:
         """The records of all keys by window, in one task."""
+        self._check_windows("window_all", windows)
         stream = self._in_one_task(name or "window_all")
         return Windowed(stream, windows, self._grace_ms(grace), late, name)
 
@@ -369,6 +371,11 @@ class Stream(Generic[KeyT, ValueT]):
 
     def _grace_ms(self, grace: Duration | None) -> int:
         return self._scope.grace_ms if grace is None else duration_ms(grace, zero=True)
+
+    def _check_windows(self, verb: str, windows: Any) -> None:
+        if not isinstance(windows, (FixedWindows, SessionWindows, CountingWindows, Assigner)):
+            msg = f'{self._scope.stream}: {verb}({windows!r}): give it windows, as in {verb}(tumbling("1m"))'
+            raise DefinitionError(msg)
 
     def _window_results(self, verb: str) -> WindowKind:
         if self._scope.windows is None:
@@ -499,6 +506,12 @@ class Table(Generic[KeyT, ValueT]):
     def __init__(self, rows: Stream[KeyT, ValueT], name: str) -> None:
         self._rows = rows
         self.name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(Stream, name):
+            msg = f"{self.name} gives a Table, which has no {name}: take its updates first, .updates().{name}(...)"
+            raise DefinitionError(msg)
+        raise AttributeError(name)
 
     def updates(self) -> Stream[KeyT, ValueT]:
         """One record for every change: the new value, at the time of the record that changed it."""

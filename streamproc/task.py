@@ -271,14 +271,13 @@ class Task:
     def finish(self, run: int, *, until_ms: int = NEVER) -> None:
         """The input has ended in this run: close what is open. Clocks and watermarks keep their real values.
 
-        Timers fire up to the watermark of what had records: a partition that never had one holds back nothing now.
-        With `until_ms` the clocks of sources go on to that instant before.
+        Timers fire as far as time has gone anywhere in the input: nothing is left to wait for, and a partition
+        that fell behind or never had a record holds back none.
+        With `until_ms` the clocks of sources, and of operators that have their own, go on to that instant before.
         """
         if self._ended_run != run:
-            for reader in self.readers.values():
-                if isinstance(reader, SourceReader) and reader.clock < until_ms:
-                    reader.clock = until_ms
-                    self._flow({})
+            if until_ms > NEVER:
+                self._advance_clocks(until_ms)
             self.dirty = True
             self._ended_run = run
             real = [(step, step.operator.watermark, step.out) for step in self._steps]
@@ -286,6 +285,14 @@ class Task:
             self._last = {feed.topic: self._last_of(feed) for feed in self._feeds}
             for step, watermark, out in real:
                 step.operator.watermark, step.out = watermark, out
+
+    def _advance_clocks(self, until_ms: int) -> None:
+        for reader in self.readers.values():
+            if isinstance(reader, SourceReader):
+                reader.clock = max(reader.clock, until_ms)
+        for step in self._steps:
+            step.operator.advance_clock(until_ms)
+        self._flow({})
 
     @property
     def ended_run(self) -> int:
@@ -376,8 +383,7 @@ class Task:
             outs[step.node.id] = step
         marks = {}
         for feed in self._feeds:
-            found = [self._port_watermark(outs, port) for port in feed.ports]
-            watermark = min(found)
+            watermark = self._watermark_of(outs, feed.ports)
             known = self._said.get(feed.topic)
             if self._ended_run:
                 flag = ENDED
@@ -392,10 +398,8 @@ class Task:
         return marks
 
     def _last_of(self, feed: Feed) -> int:
-        """The watermark of what had records, behind the last flow; NEVER: nothing had any."""
-        outs = {step.node.id: step for step in self._steps}
-        last = min(self._last_watermark(outs, port) for port in feed.ports)
-        return NEVER if last == FOREVER else last
+        """How far time has gone in what feeds a topic, behind the last flow; NEVER: nothing came."""
+        return self._last_watermark({step.node.id: step for step in self._steps}, feed.ports)
 
     # ------------------------------------------------------------------------------------ the flow
 
@@ -405,7 +409,7 @@ class Task:
         `closing=False` leaves the watermarks as they are, for the next pass.
         """
         run = self._run_carefully if self.careful else self._run
-        watermark_of = self._last_watermark if ended else self._port_watermark
+        watermark_of = self._last_watermark if ended else self._watermark_of
         rows: dict[Port, Batch] = {}
         outs: dict[int, Step] = {}
         for node, reader in self._inputs.items():
@@ -415,7 +419,7 @@ class Task:
         for step in self._steps:
             operator = step.operator
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
-            watermark = min(watermark_of(outs, port) for port, _ in step.parents)
+            watermark = watermark_of(outs, [port for port, _ in step.parents])
             step.out = FOREVER if watermark == FOREVER else NEVER
             closes = [*_risen(operator, watermark, closing=closing), *([FOREVER] if ended else [])]
             if inputs or closes:
@@ -442,11 +446,19 @@ class Task:
             return FOREVER if step.out == FOREVER else step.operator.watermark
         return step.out
 
-    def _last_watermark(self, outs: Mapping[int, Step], port: Port) -> int:
-        """The same when the input has ended: a port that never had a row is left out."""
-        reader = None if port.node in outs else self._inputs.get(port.node)
-        found = self._port_watermark(outs, port) if reader is None else reader.last_watermark()
-        return FOREVER if found == NEVER else found
+    def _watermark_of(self, outs: Mapping[int, Step], ports: Sequence[Port]) -> int:
+        """The minimum over branches and inputs; FOREVER while all of them are idle."""
+        return min(self._port_watermark(outs, port) for port in ports)
+
+    def _last_watermark(self, outs: Mapping[int, Step], ports: Sequence[Port]) -> int:
+        """When the input has ended: how far time has gone on any of them; NEVER where nothing came."""
+        found = [NEVER]
+        for port in ports:
+            if port.node in outs:
+                found.append(self._port_watermark(outs, port))
+            elif port.node in self._inputs:
+                found.append(self._inputs[port.node].last_watermark())
+        return max(watermark for watermark in found if watermark < FOREVER)
 
     def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
         operator, given, late = step.operator, [], []
@@ -462,8 +474,20 @@ class Task:
             if watermark < FOREVER:
                 operator.watermark = watermark
         for sent in operator.take_sent():
-            self.writers.chosen(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
+            self._send(sent)
         return concat(given), concat(late)
+
+    def _send(self, sent: Any) -> None:
+        """Write what an operator sent aside; where that is not possible, it is the error of what sent it."""
+        try:
+            self.writers.chosen(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
+        except StoreError:
+            raise
+        except Exception as error:
+            if sent.closing is None:
+                raise
+            unit, key = sent.closing
+            raise CloseError(unit, key, sent.timestamp) from error
 
     def _run_carefully(
         self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]

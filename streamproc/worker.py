@@ -231,7 +231,7 @@ class Worker:
         return await self._guarded(task, lambda: task.step(chunk))
 
     async def _guarded(self, task: Task, work: Callable[[], None]) -> bool:
-        """Let a task work. When a user's function raises, drop the epoch; it is read again, that task record by record."""
+        """Let a task work. When a function of the user raises, drop the epoch; read it again record by record."""
         try:
             with collection_paused():
                 work()

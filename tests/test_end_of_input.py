@@ -36,6 +36,13 @@ def test_a_partition_that_never_had_a_record_holds_no_timer_back(partitions: int
     assert replay(pings(), {"beats": beats}, partitions=partitions)["alarms"] == ["b after 1"]
 
 
+@pytest.mark.parametrize("partitions", [1, 2, 3])
+def test_a_partition_that_ended_early_holds_no_timer_back(partitions: int) -> None:
+    """At the end, time has gone as far as the newest record anywhere: b was silent for ten minutes by then."""
+    beats = [Record("b", timestamp=0), Record("a", timestamp=10 * MINUTE)]
+    assert replay(pings(), {"beats": beats}, partitions=partitions)["alarms"] == ["b after 1"]
+
+
 def test_no_timer_fires_beyond_the_last_record() -> None:
     """Where the records end, time stands still, unless the replay is told to go on."""
     beats = [Record("a", timestamp=0)]

@@ -20,4 +20,4 @@ def with_hint(broker: str) -> Iterator[None]:
         known = {name: topic for name, topic in error.args[1].items() if not name.endswith(INTERNAL)}
         what = UnknownTopic(error.topic, known, error.number)
         where = "" if broker == DEFAULT_BROKER else f" --broker {broker}"
-        raise StreamprocError(f"{what}. `streamproc send {error.topic} FILE{where}` makes it") from error
+        raise StreamprocError(f"in {broker} {what}. `streamproc send {error.topic} FILE{where}` makes it") from error

@@ -13,7 +13,7 @@ from streamproc.app import App
 from streamproc.clock import ManualClock
 from streamproc.errors import DefinitionError
 from streamproc.launch import Launch, end_of_input, prepare
-from streamproc.log import Columns, Partition
+from streamproc.log import Columns, Partition, UnknownTopic
 from streamproc.memory_log import MemoryLog
 from streamproc.murmur2 import partition_of
 from streamproc.operators.batch import FOREVER
@@ -67,6 +67,9 @@ class Output(Mapping[str, list[Any]]):
 
     def records(self, name: str) -> list[WholeRecord[Any, Any]]:
         """A topic's records, whole, decoded by the topic's types; bytes for a topic the app does not declare."""
+        topics = run_now(self._log.topics())
+        if name not in topics:
+            raise UnknownTopic(name, topics)
         found: list[WholeRecord[Any, Any]] = []
         topic = self._app.topics.get(name)
         for number in range(run_now(self._log.topics())[name].partitions):
@@ -107,7 +110,8 @@ def replay(
     """Run the app on the records of each source topic, then end the input as `run --until-end` does.
 
     The plan, serdes, tasks and epochs are the real ones; log and stores are in memory. Inputs are values or `Record`s.
-    batch_size, partitions and workers change no final result; `seed` shuffles the arrival within each
+    batch_size and workers change no final result; partitions only which of several records of one millisecond comes
+    first, and what is late. `seed` shuffles the arrival of inputs in time order within each
     topic's grace and draws the sizes of batches and the pace of partitions. Time goes on to `until` before the
     input ends, so that timers up to it fire.
     A record that fails under the policy "fail" raises RecordError.

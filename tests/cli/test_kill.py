@@ -88,7 +88,7 @@ CASES = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("what", CASES)
 def test_kill_9_at_twenty_moments(what: str, tmp_path: Path) -> None:
-    """Killed twenty times, now and then losing its disk, an app has written what it does calm, once and in order."""
+    """Killed twenty times, now and then losing its disk, an app writes what it did undisturbed, once and in order."""
     target, watched, topics = CASES[what]
     rng = random.Random(what)
     lines = posts(rng, 6_000) if what == "tags" else ACCESS_LOG.read_bytes().splitlines(keepends=True)

@@ -92,7 +92,7 @@ class Oracle:
         self._late_rows: dict[int, list[list[Row]]] = {}
         self._watermarks: dict[int, list[int]] = {}
         self._lasts: dict[int, list[int]] = {}
-        """The watermarks without what never had a record: how far the end of the input fires timers."""
+        """How far time has gone anywhere in the input: the end of it fires timers up to there."""
 
     # ------------------------------------------------------------------------------------ which task
 
@@ -147,7 +147,7 @@ class Oracle:
                 self._rows[n] = [self._read(n, task, limits[n]) for task in range(count)]
                 clocks = [self.memory[n, task].clock for task in range(count)]
                 self._watermarks[n] = [*clocks[: self.partitions[n]], *[AFTER_ALL] * (count - self.partitions[n])]
-                self._lasts[n] = [_last(w) for w in self._watermarks[n]]
+                self._lasts[n] = [w if w < AFTER_ALL else BEFORE_ALL for w in self._watermarks[n]]
             elif node.kind in ("rekey", "chain"):
                 self._through_topic(n, node)
             else:
@@ -177,10 +177,11 @@ class Oracle:
                         moved_row = moved_row._replace(origin=(*row.origin, side))
                     rows[self._task_of(moved_row.key, task, self.partitions[n])].append(moved_row)
         self._rows[n] = rows
-        have = self.partitions[n]
-        for found in (self._watermarks, self._lasts):
-            edges = [w for parent in node.parents for w in found[parent] if w < AFTER_ALL]
-            found[n] = [min(edges, default=AFTER_ALL)] * have + [AFTER_ALL] * (self.tasks[n] - have)
+        have, rest = self.partitions[n], self.tasks[n] - self.partitions[n]
+        edges = [w for parent in node.parents for w in self._watermarks[parent] if w < AFTER_ALL]
+        self._watermarks[n] = [min(edges, default=AFTER_ALL)] * have + [AFTER_ALL] * rest
+        last = max(w for parent in node.parents for w in self._lasts[parent])
+        self._lasts[n] = [last] * have + [BEFORE_ALL] * rest
 
     def _wired(self, n: int, node: Node, row: Row) -> Row:
         if node.kind == "rekey":
@@ -197,22 +198,20 @@ class Oracle:
         if node.kind == "late":  # the watermark before the verb that found them late
             parents = self.spec.nodes[parents[0]].parents
         watermark = min(self._watermarks[parent][task] for parent in parents)
-        last = min(self._lasts[parent][task] for parent in parents)
+        last = max(self._lasts[parent][task] for parent in parents)
         memory = self.memory[n, task]
         if watermark < AFTER_ALL:
             memory.watermark = max(memory.watermark, watermark)
-        memory.fires_to = memory.watermark
-        if last < AFTER_ALL:
-            memory.fires_to = last = max(memory.watermark, last)
+        memory.fires_to = last = max(memory.watermark, last)
         taken, late = self._judged(n, node, memory, given)
         rows = list(getattr(self, f"_{node.kind}")(n, node, task, taken))
         memory.ended_to = max(memory.ended_to, memory.reach)
         if node.kind == "with_timestamp":
             watermark = memory.clock if watermark < AFTER_ALL else watermark
-            last = _last(memory.clock) if last < AFTER_ALL else last
+            last = memory.clock
         else:
             watermark -= self._held_back(node) if BEFORE_ALL < watermark < AFTER_ALL else 0
-            last -= self._held_back(node) if last < AFTER_ALL else 0
+            last -= self._held_back(node) if last > BEFORE_ALL else 0
         return rows, late, watermark, last
 
     def _held_back(self, node: Node) -> int:
@@ -462,10 +461,6 @@ class Oracle:
             number = self._task_of(row.key, task, 1 + n % 3)
             found[number, wire_key(row.key)].append((task, value, row.ts))
         return dict(found)
-
-
-def _last(watermark: int) -> int:
-    return AFTER_ALL if watermark == BEFORE_ALL else watermark
 
 
 class _Watched:

@@ -88,6 +88,7 @@ class Context:
         self.task, self.node = TASK, NODE
         self.keeps_origins = keeps_origins
         self.floor = floor
+        self.ahead_ms = FOREVER
         self.tables: dict[str, Table[Any]] = {}
         self.alarms: list[tuple[str, int]] = []
         self._store = store
