@@ -127,7 +127,7 @@ def test_what_is_no_topic(place: str) -> None:
 
 def test_a_stream_defined_too_late() -> None:
     """After the plan is made, no stream can be added."""
-    app = defined(one)
+    app = defined(one, to=1)
     with pytest.raises(DefinitionError, match="stream 'two' is defined after app 'wrong' was first used"):
 
         @app.stream(app.topic("more"))

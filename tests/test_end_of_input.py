@@ -13,7 +13,9 @@ from streamproc.testing import Record, replay
 def pings() -> App:
     app = App("pings")
 
-    @app.process(app.topic("beats", key=str, value=str), by=lambda beat: beat, to=app.topic("alarms", key=str, value=str))
+    beats, alarms = app.topic("beats", key=str, value=str), app.topic("alarms", key=str, value=str)
+
+    @app.process(beats, by=lambda beat: beat, to=alarms)
     def silence(beat: str, ctx: Context[str, int | None]) -> Iterable[str]:
         ctx.state = (ctx.state or 0) + 1
         ctx.timer("silent", after="5m")

@@ -10,8 +10,12 @@ from streamproc.plan import DENSE, Plan
 
 def plan_of(f: Callable[[Stream[bytes, int]], Any], *, grace: str = "5s", name: str = "f") -> Plan:
     app = App("plan")
-    f.__name__ = name
-    app.stream(app.topic("numbers", key=bytes, value=int, grace=grace))(f)
+
+    def drawn(numbers: Stream[bytes, int]) -> None:
+        f(numbers)
+
+    drawn.__name__ = name
+    app.stream(app.topic("numbers", key=bytes, value=int, grace=grace))(drawn)
     return app.plan
 
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec import Struct
 
 from streamproc import App, Context, DefinitionError, RecordError, Stream, process, tumbling
+from streamproc.log import UnknownTopic
 from streamproc.testing import Record, replay
 
 
@@ -116,7 +117,7 @@ def test_a_table_that_is_none() -> None:
 
 def test_a_topic_that_is_none() -> None:
     """Nor in an output's."""
-    with pytest.raises(KeyError):
+    with pytest.raises(UnknownTopic, match="'minute'; did you mean 'minutes'"):
         replay(visits(), {})["minute"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import json
 
 from streamproc.cli import main
 from streamproc.local_log import LocalLog
@@ -45,7 +45,7 @@ def inverse(visit: Visit) -> float:
 def visits(count: int, *, bad: int | None = None) -> bytes:
     """So many visits, one each second, as JSON lines; the one numbered `bad` cannot be processed."""
     return b"".join(
-        msgspec.json.encode({"page": f"/{n % 7}", "at": 1_000_000 + n * 1_000, "size": -1 if n == bad else n % 5}) + b"\n"
+        json.encode({"page": f"/{n % 7}", "at": 1_000_000 + n * 1_000, "size": -1 if n == bad else n % 5}) + b"\n"
         for n in range(count)
     )
 
@@ -112,7 +112,7 @@ class Program:
         main(["send", topic, str(self.write("sent.jsonl", data)), "--broker", f"local://{self.folder / log}", *options])
 
     def tail(self, topic: str, *options: str) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(line) for line in self.run("tail", topic, *options).stdout.splitlines()]
+        return [json.decode(line) for line in self.run("tail", topic, *options).stdout.splitlines()]
 
     def chunks(self, topic: str) -> list[Chunk]:
         """The records of each partition of a topic, read beside whoever writes; none where it is not there."""
@@ -133,7 +133,7 @@ class Program:
 
     def values(self, topic: str) -> list[Any]:
         """The values of a topic, in an order that does not depend on its partitions."""
-        found = [msgspec.json.decode(value or b"null") for chunk in self.chunks(topic) for value in chunk.columns.values]
+        found = [json.decode(value or b"null") for chunk in self.chunks(topic) for value in chunk.columns.values]
         return sorted(found, key=repr)
 
 
