@@ -111,8 +111,8 @@ class Operator:
     def take_sent(self) -> Sequence[Any]:
         """What the last call sent to topics aside; given once.
 
-        Rows with topic, key, value, timestamp, and `closing`: (unit, key) where what closed sent it, else None. One that
-        cannot be written is then a `CloseError` of that unit.
+        Rows with topic, key, value, timestamp, and `closing`: (unit, key) where what closed sent it, else None. One
+        that cannot be written is then a `CloseError` of that unit.
         """
         return ()
 

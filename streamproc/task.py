@@ -499,7 +499,7 @@ class Task:
                 row = batch.select([i])
                 try:
                     one, one_late = self._attempt(step, [(row, side)], ())
-                except StoreError:
+                except (StoreError, RecordError):  # the latter: of what closed before the row, by the policy
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the record's error
                     self._on_failure(Failure(step.node, row.keys[0], row.values[0], row.timestamps[0], error))
