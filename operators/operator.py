@@ -65,6 +65,7 @@ class Operator:
     dense_clock   needs the clock of every record (event-time timers on arrival order)
     record_wise   passes records on as records, with their clock; False: what it passes on cannot be late
     closes_on     a side: may the end of the input close something of it here
+    retimes       it gives its rows other event times, and has the clock of those (`advance_clock`)
     signature     what must not change while there is state of it; compared at start
     """
 
@@ -76,6 +77,7 @@ class Operator:
     dense_clock: bool = False
     record_wise: bool = True
     closes_on: tuple[bool, ...] = (True, True)
+    retimes: bool = False
     signature: Mapping[str, Any] = {}
 
     remembers: tuple[str, ...] = ("watermark", "reach", "ended_to")
@@ -106,7 +108,7 @@ class Operator:
         return EMPTY
 
     def advance_clock(self, until_ms: int) -> None:
-        """Event time goes on to an instant without records; for an operator with a clock of its own."""
+        """Event time goes on to an instant without records; for an operator that `retimes`."""
 
     def take_sent(self) -> Sequence[Any]:
         """What the last call sent to topics aside; given once.

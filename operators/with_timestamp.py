@@ -20,6 +20,7 @@ class WithTimestamp(Operator):
 
     remembers = ("watermark", "reach", "ended_to", "clock")
     stateful = True
+    retimes = True
     clock = NEVER
 
     def __init__(self, f: Callable[[Any], int]) -> None:

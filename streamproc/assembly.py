@@ -106,6 +106,7 @@ class Assembly:
             partition,
             edges,
             decoder,
+            grace_ms=self._plan.graces[node.id],
             keeps_origins=keeps_origins,
             on_bad=lambda chunk, place, error: on_bad(node, chunk, place, error),
         )

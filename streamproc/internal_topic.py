@@ -131,6 +131,13 @@ def read_rows(columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_ori
     return batch, marks
 
 
+def has_rows(columns: Columns) -> bool:
+    """Whether there is anything but marks."""
+    if columns.headers is None:
+        return len(columns) > 0
+    return any(not row or row[0][0] != MARK for row in columns.headers)
+
+
 def _place(row: int, marked: Sequence[int]) -> int:
     """Where the row of this number, marks not counted, is in the chunk."""
     for mark in marked:

@@ -63,14 +63,18 @@ class Stage(msgspec.Struct, frozen=True, eq=False):
 
 
 class Plan:
-    """An app's stages. `floors` and `keeps_origins` are by node id (see `streamproc.operators.Context`)."""
+    """An app's stages.
+
+    `floors` and `keeps_origins` are by node id (`streamproc.operators.Context`); `graces` are floors but for timers: what
+    travels through a repartition topic.
+    """
 
     def __init__(self, app: str, graph: Graph) -> None:
         graph.chain()
         self.app = app
         self.nodes = graph.ordered()
         self._children = _children(self.nodes)
-        self.floors, self.keeps_origins = self._needs()
+        self.floors, self.graces, self.keeps_origins = self._needs()
         self.stages = self._stages()
         self.stage_of = {node.id: stage for stage in self.stages for node in (*stage.inputs, *stage.nodes)}
         self.resolve(lambda _: 1)  # a stage that feeds itself is an error now, not at the start
@@ -116,7 +120,7 @@ class Plan:
 
     # ------------------------------------------------------------------------------------ the time law
 
-    def _needs(self) -> tuple[dict[int, int], dict[int, bool]]:
+    def _needs(self) -> tuple[dict[int, int], dict[int, int], dict[int, bool]]:
         """By node id: up to which delay a row needs no clock, and whether rows need origins. Each node once."""
         graces: dict[Port, int] = {}
         dense: dict[Port, bool] = {}
@@ -131,7 +135,7 @@ class Plan:
             own = isinstance(node.kind, Operator) and node.kind.sorts
             sorts[node.id] = own or any(sorts[child.id] for child in below)
         floors = {node.id: DENSE if dense[Port(node.id)] else graces[Port(node.id)] for node in self.nodes}
-        return floors, sorts
+        return floors, {node.id: graces[Port(node.id)] for node in self.nodes}, sorts
 
     # ------------------------------------------------------------------------------------ stages
 

@@ -155,6 +155,7 @@ class InternalReader:
         edges: Iterable[tuple[str, int]],
         decoder: RowDecoder,
         *,
+        grace_ms: int,
         keeps_origins: bool,
         on_bad: BadRecords,
     ) -> None:
@@ -164,6 +165,7 @@ class InternalReader:
         self.closed_to = NEVER
         """What W reached, and closed, while an edge was left out as idle: a row before it is late by whatever clock."""
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in edges}
+        self._grace_ms = grace_ms
         self._decoder = decoder
         self._on_bad = on_bad
         self._keeps_origins = keeps_origins
@@ -214,10 +216,15 @@ class InternalReader:
             self._take(mark)
 
     def metadata(self) -> dict[str, Any]:
-        return {}
+        return {"grace": self._grace_ms, "origins": self._keeps_origins}
 
     def restore(self, committed: Committed) -> None:
         self.position = committed.offset
+
+    def may_lack(self, committed: Committed) -> bool:
+        """Whether rows written up to this commit may lack a clock or an origin that the plan needs now."""
+        stored = msgspec.json.decode(committed.metadata)
+        return self._grace_ms < stored["grace"] or (self._keeps_origins and not stored["origins"])
 
     def reset(self) -> None:
         self.position = 0

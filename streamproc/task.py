@@ -253,7 +253,7 @@ class Task:
         self.dirty = True
         reader = self.readers[chunk.partition]
         if isinstance(reader, SourceReader) and reader.idle:
-            reader.wake(self.closed_to())
+            self.wake(reader)
         if not self.careful:
             self._flow({id(reader): reader.read(chunk)})
             return
@@ -304,9 +304,25 @@ class Task:
         found = min(reader.watermark() for reader in self.readers.values())
         return NEVER if found == FOREVER else found
 
-    def closed_to(self) -> int:
-        """The largest watermark any of its operators has closed up to: what wakes an idle input is judged by it."""
-        return max((step.operator.watermark for step in self._steps), default=NEVER)
+    def wake(self, reader: SourceReader) -> None:
+        """An input that was left out as idle goes on; what closed without it stays closed: its records may be late."""
+        nodes = [node for node, own in self._inputs.items() if own is reader]
+        reader.wake(self._closed_below(nodes))
+        for step in self._steps:
+            if any(port.node in nodes for port, _ in step.parents):
+                nodes.append(step.node.id)
+                if step.operator.retimes:
+                    step.operator.advance_clock(self._closed_below([step.node.id]))
+
+    def _closed_below(self, nodes: Sequence[int]) -> int:
+        """The largest watermark up to which operators have closed that rows of these nodes reach with the same times."""
+        below, closed_to = set(nodes), NEVER
+        for step in self._steps:
+            if any(port.node in below for port, _ in step.parents):
+                closed_to = max(closed_to, step.operator.watermark)
+                if not step.operator.retimes:
+                    below.add(step.node.id)
+        return closed_to
 
     def seal(self) -> Sealed:
         """Everything of the epoch; what comes from here on belongs to the next."""

@@ -24,10 +24,10 @@ import msgspec
 from streamproc.assembly import Assembly
 from streamproc.clock import Clock
 from streamproc.collection import collection_paused
-from streamproc.errors import RecordError
+from streamproc.errors import PlanChanged, RecordError
 from streamproc.failures import Failures
 from streamproc.idle import IdleWatch
-from streamproc.internal_topic import Mark, mark_columns
+from streamproc.internal_topic import Mark, has_rows, mark_columns
 from streamproc.log import (
     Assigned,
     Chunk,
@@ -60,6 +60,10 @@ PURGE_RECORDS: Final = 50_000
 """So many records of a partition of an internal topic must have been read and committed before they are purged."""
 OPENING_MS: Final = 2_000
 """So long a task waits for its store to be given back by a worker on the same disk."""
+
+
+WAITING_RECORDS: Final = 10_000
+"""How many records are looked at at once for rows of an earlier plan."""
 
 
 class EndOfInput(msgspec.Struct, frozen=True):
@@ -443,12 +447,31 @@ class Worker:
         failures.attach(task)
         self._tasks[task_id] = task
         self._set_positions(task, committed)
+        await self._check_waiting(task, committed)
         await self._wake(task)
 
     async def _was_elsewhere(self, task: Task) -> bool:
         """Whether another worker has committed for the task: groups may change twice before a worker is told."""
         committed = await self._source.committed(list(task.readers))
         return any(committed.get(partition) != self._known.get(partition) for partition in task.readers)
+
+    async def _check_waiting(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
+        """Rows that wait in a repartition topic must carry what this plan needs of them."""
+        for partition, reader in task.readers.items():
+            if not (
+                isinstance(reader, InternalReader) and partition in committed and reader.may_lack(committed[partition])
+            ):
+                continue
+            position = committed[partition].offset
+            while (chunk := await self._log.read(partition, position, WAITING_RECORDS)).next_offset > position:
+                if has_rows(chunk.columns):
+                    msg = (
+                        f"rows of an earlier plan wait in topic {partition.topic!r} without the clocks or origins that this plan "
+                        "needs (a smaller grace, or a verb that orders records, was added behind it): run the earlier version "
+                        "with --until-end first, then this one"
+                    )
+                    raise PlanChanged(msg)
+                position = chunk.next_offset
 
     async def _rewind(self, task: Task) -> None:
         self._set_positions(task, await self._source.committed(list(task.readers)))
@@ -461,7 +484,7 @@ class Worker:
             ends = await self._source.end_offsets([reader.partition for reader in idle])
             for reader in idle:
                 if self._end is not None or reader.position < ends[reader.partition]:
-                    reader.wake(task.closed_to())
+                    task.wake(reader)
 
     def _set_positions(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
         for partition, reader in task.readers.items():
