@@ -315,7 +315,7 @@ class Task:
                     step.operator.advance_clock(self._closed_below([step.node.id]))
 
     def _closed_below(self, nodes: Sequence[int]) -> int:
-        """The largest watermark up to which operators have closed that rows of these nodes reach with the same times."""
+        """The largest watermark up to which operators have closed that these nodes' rows reach with the same times."""
         below, closed_to = set(nodes), NEVER
         for step in self._steps:
             if any(port.node in below for port, _ in step.parents):

@@ -458,17 +458,16 @@ class Worker:
     async def _check_waiting(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
         """Rows that wait in a repartition topic must carry what this plan needs of them."""
         for partition, reader in task.readers.items():
-            if not (
-                isinstance(reader, InternalReader) and partition in committed and reader.may_lack(committed[partition])
-            ):
+            before = committed.get(partition)
+            if before is None or not isinstance(reader, InternalReader) or not reader.may_lack(before):
                 continue
-            position = committed[partition].offset
+            position = before.offset
             while (chunk := await self._log.read(partition, position, WAITING_RECORDS)).next_offset > position:
                 if has_rows(chunk.columns):
                     msg = (
-                        f"rows of an earlier plan wait in topic {partition.topic!r} without the clocks or origins that this plan "
-                        "needs (a smaller grace, or a verb that orders records, was added behind it): run the earlier version "
-                        "with --until-end first, then this one"
+                        f"rows of an earlier plan wait in topic {partition.topic!r} without the clocks or origins that "
+                        "this plan needs (a smaller grace, or a verb that orders records, came behind it): run the "
+                        "earlier version with --until-end first, then this one"
                     )
                     raise PlanChanged(msg)
                 position = chunk.next_offset

@@ -219,6 +219,16 @@ def test_keys_of_classes(kind: str, verb: str) -> None:
     assert sorted(str(value) for value in live.values("out")) == sorted(str(b'"%s"' % _json(row)) for row in rows)
 
 
+def test_keys_of_a_class_that_is_declared_nowhere() -> None:
+    """The process that writes one knows it from then on, though not another."""
+
+    class Local(Struct, frozen=True):
+        n: int
+
+    app = app_of(lambda s, _: s.key_by(lambda v: Local(v % 2)).count())
+    assert sorted(replay(app, {"numbers": records(1, 2, 3)}, partitions=2)["out"]) == [1, 1, 2]
+
+
 def _json(text: str) -> bytes:
     return text.replace('"', '\\"').encode()
 
@@ -452,20 +462,28 @@ def test_what_a_timer_cannot_send_is_the_timers_error(fired_by: str, policy: Any
 
 
 @POLICIES
-def test_what_a_record_cannot_send_is_the_records_error(policy: Any) -> None:
-    """Also where a timer that it set in its own past sends it."""
+@pytest.mark.parametrize("by_timer", [False, True])
+def test_what_a_record_cannot_send_is_the_records_error(by_timer: bool, policy: Any) -> None:
+    """Also where a timer that it set in its own past sends it, or another one has fired before it."""
     app = App("aside", on_error=policy)
     aside = app.topic("aside", value=int)
 
     @process
     def waiting(value: int, ctx: Context[str, int | None]) -> Iterable[int]:
         ctx.timer("now", at=ctx.timestamp)
+        ctx.timer("next", after="1ms")
         ctx.state = value
+        if value == BAD and not by_timer:
+            ctx.send(aside, object())
         yield value
 
     @waiting.on_timer("now")
     def now(ctx: Context[str, int | None]) -> None:
         ctx.send(aside, object() if ctx.state == BAD else ctx.state)
+
+    @waiting.on_timer("next")
+    def following(ctx: Context[str, int | None]) -> None:
+        ctx.send(aside, -(ctx.state or 0))
 
     @app.stream(app.topic("numbers", key=str, value=int), to=app.topic("out"))
     def one(numbers: Stream[str, int]) -> Any:
@@ -477,7 +495,7 @@ def test_what_a_record_cannot_send_is_the_records_error(policy: Any) -> None:
             replay(app, given)
         return
     out = replay(app, given)
-    assert (out["out"], out["aside"], out.errors) == ([1, 3], [1, 3], {"one.waiting": 1})
+    assert (out["out"], out["aside"], out.errors) == ([1, 3], [1, -1, 3], {"one.waiting": 1})
 
 
 # -------------------------------------------------------------------------------------- flat_map (finding 22)

@@ -642,8 +642,8 @@ def test_shares_are_even_whole_and_sticky(
     ("url", "words"),
     [
         ("kafka://localhost:9092", r"this version reads memory:// and local:// logs"),
-        ("amqp://rabbit", r"use memory://, local://DIR or kafka://"),
-        ("local", r"use memory://, local://DIR or kafka://"),
+        ("amqp://rabbit", r"use local://DIR or memory://"),
+        ("local", r"use local://DIR or memory://"),
         ("local://", r"names no directory"),
     ],
 )

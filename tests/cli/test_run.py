@@ -138,7 +138,7 @@ def test_a_second_signal_stops_at_once(program: Program, number: signal.Signals,
 
 def test_kill_9(program: Program) -> None:
     """After kill -9 in the middle, twice, outputs are those of an undisturbed run; also without the state's disk."""
-    program.send(visits(40_000), "--partitions", "2")
+    program.send(visits(150_000), "--partitions", "2")
     for lose_disk in (False, True):
         before = program.count("sizes")
         process = program.start(*TO_THE_END, "--epoch-interval", "1ms", "--epoch-records", "500")
@@ -148,8 +148,8 @@ def test_kill_9(program: Program) -> None:
         if lose_disk:
             shutil.rmtree(program.folder / "data" / "state")
     program.run(*TO_THE_END)
-    assert program.values("hits") == expected_hits(40_000)
-    assert program.values("sizes") == expected_sizes(40_000)
+    assert program.values("hits") == expected_hits(150_000)
+    assert program.values("sizes") == expected_sizes(150_000)
 
 
 # -------------------------------------------------------------------------------------- what goes wrong
