@@ -17,7 +17,8 @@ from streamproc.routing import Router
 from streamproc.row_decoder import ChainedRows, RekeyedRows, RowDecoder
 from streamproc.state.codec import Codec
 from streamproc.state.store import Store
-from streamproc.task import Failure, Feed, Step, Task
+from streamproc.step import Failure, Step
+from streamproc.task import Feed, Task
 from streamproc.topic_writer import SinkWriter, TopicWriters
 
 

@@ -11,7 +11,8 @@ from streamproc.errors import RecordError, Where, said
 from streamproc.graph import Node
 from streamproc.log import Chunk
 from streamproc.policy import DeadLetter
-from streamproc.task import Failure, Task
+from streamproc.step import Failure
+from streamproc.task import Task
 
 logger = logging.getLogger("streamproc")
 

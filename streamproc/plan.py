@@ -65,8 +65,8 @@ class Stage(msgspec.Struct, frozen=True, eq=False):
 class Plan:
     """An app's stages.
 
-    `floors` and `keeps_origins` are by node id (`streamproc.operators.Context`); `graces` are floors without what timers
-    need: below which delay a clock does not travel through a repartition topic.
+    `floors` and `keeps_origins` are by node id (`streamproc.operators.Context`). `graces` are floors without what
+    timers need: below which delay a clock does not travel through a repartition topic.
     """
 
     def __init__(self, app: str, graph: Graph) -> None:

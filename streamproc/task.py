@@ -15,39 +15,24 @@ from typing import Any
 
 import msgspec
 
-from streamproc.errors import MissingKey, PlanChanged, RecordError, Where
-from streamproc.graph import Node, Port
+from streamproc.errors import PlanChanged
+from streamproc.flow import Flow
+from streamproc.graph import Port
 from streamproc.internal_topic import ACTIVE, ENDED, IDLE, Mark
 from streamproc.log import Chunk, Columns, Partition
-from streamproc.operators.batch import FOREVER, NEVER, Batch, concat
-from streamproc.operators.operator import CloseError, Operator
+from streamproc.operators.batch import FOREVER, NEVER
 from streamproc.outputs import Outputs
 from streamproc.plan import TaskId
 from streamproc.reader import InternalReader, Reader, SourceReader
 from streamproc.state.codec import Codec
-from streamproc.state.errors import StoreError
 from streamproc.state.settled import settle
 from streamproc.state.store import Store
 from streamproc.state.table import Table
+from streamproc.step import Context, Failure, Step
 from streamproc.topic_writer import TopicWriters
 
 FACTS = "\x01task"
 """The table of what the engine itself keeps: operators' watermarks, vectors of marks, the schema."""
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """A step failed: what the error policy decides on.
-
-    value     what the step was given; None where it closed
-    closing   it failed on what it closed (a window, a timer), so the record being read is not to blame
-    """
-
-    node: Node
-    key: Any
-    value: Any
-    timestamp: int
-    cause: BaseException
-    closing: bool = False
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -72,58 +57,8 @@ class Sealed(msgspec.Struct):
     positions: dict[Partition, tuple[int, dict[str, Any]]]
 
 
-class Step:
-    """An operator at work in a task."""
-
-    __slots__ = ("idle", "node", "operator", "out", "parents", "tables")
-
-    def __init__(self, node: Node, operator: Operator, parents: Sequence[tuple[Port, int]]) -> None:
-        self.node = node
-        self.operator = operator
-        self.parents = parents
-        """Whose rows it takes, and as which side; only parents in this stage."""
-        self.tables: dict[str, Table[Any]] = {}
-        self.out = NEVER
-        """The watermark that holds for its rows; FOREVER while all its inputs are idle."""
-
-
-class Context:
-    """What an operator is opened with (`streamproc.operators.Context`)."""
-
-    def __init__(
-        self,
-        step: Step,
-        task: int,
-        *,
-        floor: int,
-        keeps_origins: bool,
-        ahead_ms: int,
-        make_table: Callable[[str, bool], Table[Any]],
-    ) -> None:
-        self.task = task
-        self.node = step.node.id
-        self.floor = floor
-        self.keeps_origins = keeps_origins
-        self.ahead_ms = ahead_ms
-        self.alarms: list[tuple[str, int]] = []
-        self._step = step
-        self._make_table = make_table
-
-    def table(self, name: str = "", *, timed: bool = False) -> Table[Any]:
-        """The operator's table of this name; the same object each time it is opened."""
-        table = self._step.tables.get(name)
-        if table is None:
-            full = f"{self._step.node.name}/{name}" if name else self._step.node.name
-            table = self._step.tables[name] = self._make_table(full, timed)
-        return table
-
-    def alarm(self, what: str, count: int) -> None:
-        """Remember that records which are not late met something closed."""
-        self.alarms.append((what, count))
-
-
 class Task:
-    """A stage on one partition number. `careful`: record by record, asking `on_failure` about each that fails."""
+    """A stage on one partition number."""
 
     def __init__(
         self,
@@ -139,20 +74,16 @@ class Task:
         self.id = task_id
         self.writers = writers
         self.readers = {reader.partition: reader for reader in readers.values()}
-        self.careful = False
+        self.flow = Flow(readers, steps, outputs, writers, on_failure)
         self.dirty = True
         """Whether the open epoch has anything to commit; a new task has its marks to say."""
-        self.late: dict[str, int] = {}
-        """Late records of the open epoch, by step."""
         self.skipped: dict[str, int] = {}
         """Records of the open epoch that the error policy left out, by step."""
         self.reading: tuple[Chunk, int] | None = None
         """When careful, the chunk and the place in it of the record that flows: where a failing row came from."""
         self._inputs = readers
-        self._steps = steps
         self._feeds = feeds
-        self.outputs = outputs
-        self._on_failure = on_failure
+        self._outputs = outputs
         self._said: dict[str, Mark] = {}
         self._ended_run = 0
         self._last: dict[str, int] = {}
@@ -160,7 +91,6 @@ class Task:
         self._store: Store | None = None
         self._facts: Table[Any] | None = None
         self._schema: dict[str, Any] = {}
-        self._contexts: dict[int, Context] = {}
 
     # ------------------------------------------------------------------------------------ state
 
@@ -184,9 +114,9 @@ class Task:
         if store is not None:
             self._facts = make_table(FACTS, False)
             self._check_schema(schema)
-        for step in self._steps:
+        for step in self.flow.steps:
             node = step.node.id
-            self._contexts[node] = Context(
+            step.context = Context(
                 step,
                 self.id.number,
                 floor=floors[node],
@@ -212,16 +142,15 @@ class Task:
 
     def _reopen(self) -> None:
         facts: dict[str, list[int]] = self._facts.get("operators") or {} if self._facts else {}
-        for step in self._steps:
+        for step in self.flow.steps:
             operator = step.operator
             for attribute in operator.remembers:  # back to what the class says, or to what is stored
                 operator.__dict__.pop(attribute, None)
             if isinstance(stored := facts.get(step.node.name), list):
                 for attribute, value in zip(operator.remembers, stored, strict=True):
                     setattr(operator, attribute, value)
-            operator.late = None
             operator.discarded = frozenset()
-            operator.open(self._contexts[step.node.id])
+            step.reopen()
             step.out = operator.passes_on()
         for reader in self.readers.values():
             if isinstance(reader, InternalReader) and self._facts is not None:
@@ -234,7 +163,7 @@ class Task:
             return
         facts = {
             step.node.name: [getattr(step.operator, attribute) for attribute in step.operator.remembers]
-            for step in self._steps
+            for step in self.flow.steps
         }
         if self._schema != self._facts.get("schema"):
             self._facts.put("schema", self._schema)
@@ -254,19 +183,20 @@ class Task:
         reader = self.readers[chunk.partition]
         if isinstance(reader, SourceReader) and reader.idle:
             self.wake(reader)
-        if not self.careful:
-            self._flow({id(reader): reader.read(chunk)})
+        node = next(node for node, own in self._inputs.items() if own is reader)
+        if not self.flow.careful:
+            self.flow.run({node: reader.read(chunk)})
             return
         for place, part in _singles(chunk):
             self.reading = (chunk, place)
-            self._flow({id(reader): reader.read(part)}, closing=False)
+            self.flow.run({node: reader.read(part)}, closing=False)
             self.reading = None
-            self._flow({})  # apart: what closes now is not of this record
+            self.flow.run({})  # apart: what closes now is not of this record
 
     def advance(self) -> None:
         """Let a watermark that rose without records (an idle input) close what it closes."""
         self.dirty = True
-        self._flow({})
+        self.flow.run({})
 
     def finish(self, run: int, *, until_ms: int = NEVER) -> None:
         """The input has ended in this run: close what is open. Clocks and watermarks keep their real values.
@@ -280,8 +210,8 @@ class Task:
                 self._advance_clocks(until_ms)
             self.dirty = True
             self._ended_run = run
-            real = [(step, step.operator.watermark, step.out) for step in self._steps]
-            self._flow({}, ended=True)
+            real = [(step, step.operator.watermark, step.out) for step in self.flow.steps]
+            self.flow.run({}, ended=True)
             self._last = {feed.topic: self._last_of(feed) for feed in self._feeds}
             for step, watermark, out in real:
                 step.operator.watermark, step.out = watermark, out
@@ -290,9 +220,9 @@ class Task:
         for reader in self.readers.values():
             if isinstance(reader, SourceReader):
                 reader.clock = max(reader.clock, until_ms)
-        for step in self._steps:
+        for step in self.flow.steps:
             step.operator.advance_clock(until_ms)
-        self._flow({})
+        self.flow.run({})
 
     @property
     def ended_run(self) -> int:
@@ -307,22 +237,12 @@ class Task:
     def wake(self, reader: SourceReader) -> None:
         """An input that was left out as idle goes on; what closed without it stays closed: its records may be late."""
         nodes = [node for node, own in self._inputs.items() if own is reader]
-        reader.wake(self._closed_below(nodes))
-        for step in self._steps:
+        reader.wake(self.flow.closed_below(nodes))
+        for step in self.flow.steps:
             if any(port.node in nodes for port, _ in step.parents):
                 nodes.append(step.node.id)
                 if step.operator.retimes:
-                    step.operator.advance_clock(self._closed_below([step.node.id]))
-
-    def _closed_below(self, nodes: Sequence[int]) -> int:
-        """The largest watermark up to which operators have closed that these nodes' rows reach with the same times."""
-        below, closed_to = set(nodes), NEVER
-        for step in self._steps:
-            if any(port.node in below for port, _ in step.parents):
-                closed_to = max(closed_to, step.operator.watermark)
-                if not step.operator.retimes:
-                    below.add(step.node.id)
-        return closed_to
+                    step.operator.advance_clock(self.flow.closed_below([step.node.id]))
 
     def seal(self) -> Sealed:
         """Everything of the epoch; what comes from here on belongs to the next."""
@@ -332,7 +252,7 @@ class Task:
         for table in self._tables():
             changes.update(table.seal())
         positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
-        return Sealed(self.outputs.take(), self._marks(), changes, positions)
+        return Sealed(self._outputs.take(), self._marks(), changes, positions)
 
     def settle(self, sealed: Sealed, changelog_position: int | None, *, cache_bytes: int, now_ms: int) -> None:
         """The epoch is committed: bring the store up to it. The position is None when it had no changes."""
@@ -347,11 +267,11 @@ class Task:
 
     def abort(self) -> None:
         """Drop the epoch: tables, operators and vectors are as the store has them. Readers are for the caller."""
-        self.outputs.take()
+        self._outputs.take()
         self._said.clear()
         self._ended_run = 0
         self.reading = None
-        self.late.clear()
+        self.flow.late.clear()
         self.skipped.clear()
         self.take_alarms()
         for table in self._tables():
@@ -371,13 +291,14 @@ class Task:
     @property
     def output_count(self) -> int:
         """How many records the open epoch has written so far."""
-        return self.outputs.count
+        return self._outputs.count
 
     def take_alarms(self) -> list[tuple[str, int]]:
         """Where the law of time was broken since the last call: (what, how many records)."""
         found = []
-        for step in self._steps:
-            alarms = self._contexts[step.node.id].alarms
+        for step in self.flow.steps:
+            assert step.context is not None, "the task is open"
+            alarms = step.context.alarms
             found += [(f"{step.node.name}: {what}", count) for what, count in alarms]
             alarms.clear()
         return found
@@ -387,19 +308,19 @@ class Task:
         return isinstance(self.readers[partition], SourceReader)
 
     def _tables(self) -> list[Table[Any]]:
-        tables = [table for step in self._steps for table in step.tables.values()]
+        tables = [table for step in self.flow.steps for table in step.tables.values()]
         return tables if self._facts is None else [self._facts, *tables]
 
     def _marks(self) -> dict[str, Mark]:
         """What has to be said to those that read what this task writes."""
         outs: dict[int, Step] = {}
-        for step in self._steps:  # not all of them flowed since the task was opened or rolled back
-            idle = min(self._port_watermark(outs, port) for port, _ in step.parents) == FOREVER
+        for step in self.flow.steps:  # not all of them flowed since the task was opened or rolled back
+            idle = self.flow.watermark_of(outs, [port for port, _ in step.parents]) == FOREVER
             step.out = FOREVER if idle else step.operator.passes_on()
             outs[step.node.id] = step
         marks = {}
         for feed in self._feeds:
-            watermark = self._watermark_of(outs, feed.ports)
+            watermark = self.flow.watermark_of(outs, feed.ports)
             known = self._said.get(feed.topic)
             if self._ended_run:
                 flag = ENDED
@@ -415,168 +336,7 @@ class Task:
 
     def _last_of(self, feed: Feed) -> int:
         """How far time has gone in what feeds a topic, behind the last flow; NEVER: nothing came."""
-        return self._last_watermark({step.node.id: step for step in self._steps}, feed.ports)
-
-    # ------------------------------------------------------------------------------------ the flow
-
-    def _flow(self, fresh: Mapping[int, Batch], *, closing: bool = True, ended: bool = False) -> None:
-        """One pass over the stage: each operator takes its rows, then closes what the watermark closes; both go on.
-
-        `closing=False` leaves the watermarks as they are, for the next pass.
-        """
-        run = self._run_carefully if self.careful else self._run
-        watermark_of = self._last_watermark if ended else self._watermark_of
-        rows: dict[Port, Batch] = {}
-        outs: dict[int, Step] = {}
-        for node, reader in self._inputs.items():
-            batch = fresh.get(id(reader))
-            if batch is not None and len(batch):
-                rows[Port(node)] = batch
-        for step in self._steps:
-            operator = step.operator
-            inputs = [(rows[port], side) for port, side in step.parents if port in rows]
-            watermark = watermark_of(outs, [port for port, _ in step.parents])
-            step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = [*_risen(operator, watermark, closing=closing), *([FOREVER] if ended else [])]
-            if inputs or closes:
-                given, late = run(step, inputs, closes)
-                if len(given):
-                    rows[Port(step.node.id)] = given
-                if len(late):
-                    rows[Port(step.node.id, late=True)] = late
-                    self.late[step.node.name] = self.late.get(step.node.name, 0) + len(late)
-            if ended:
-                operator.ended_to = max(operator.ended_to, operator.reach)
-            if watermark < FOREVER:
-                if closing:
-                    operator.watermark = max(operator.watermark, watermark)
-                step.out = operator.passes_on()
-            outs[step.node.id] = step
-
-    def _port_watermark(self, outs: Mapping[int, Step], port: Port) -> int:
-        step = outs.get(port.node)
-        if step is None:
-            reader = self._inputs.get(port.node)
-            return FOREVER if reader is None else reader.watermark()  # a co-read topic with fewer partitions
-        if port.late:
-            return FOREVER if step.out == FOREVER else step.operator.watermark
-        return step.out
-
-    def _watermark_of(self, outs: Mapping[int, Step], ports: Sequence[Port]) -> int:
-        """The minimum over branches and inputs; FOREVER while all of them are idle."""
-        return min(self._port_watermark(outs, port) for port in ports)
-
-    def _last_watermark(self, outs: Mapping[int, Step], ports: Sequence[Port]) -> int:
-        """When the input has ended: how far time has gone on any of them; NEVER where nothing came."""
-        found = [NEVER]
-        for port in ports:
-            if port.node in outs:
-                found.append(self._port_watermark(outs, port))
-            elif port.node in self._inputs:
-                found.append(self._inputs[port.node].last_watermark())
-        return max(watermark for watermark in found if watermark < FOREVER)
-
-    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
-        operator, given, late = step.operator, [], []
-        for batch, side in inputs:
-            if step.node.checks_key and None in batch.keys:
-                raise MissingKey
-            given.append(operator.process(batch, side))
-            if operator.late is not None:
-                late.append(operator.late)
-                operator.late = None
-        for watermark in closes:
-            given.append(operator.close(watermark))
-            if watermark < FOREVER:
-                operator.watermark = watermark
-        for sent in operator.take_sent():
-            self._send(sent)
-        return concat(given), concat(late)
-
-    def _send(self, sent: Any) -> None:
-        """Write what an operator sent aside; where that is not possible, it is the error of what sent it."""
-        try:
-            self.writers.chosen(sent.topic).write([sent.key], [sent.value], [sent.timestamp])
-        except StoreError:
-            raise
-        except Exception as error:
-            if sent.closing is None:
-                raise
-            unit, key = sent.closing
-            raise CloseError(unit, key, sent.timestamp) from error
-
-    def _run_carefully(
-        self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]
-    ) -> tuple[Batch, Batch]:
-        """Row by row; a row or a closing unit that fails is undone and left to the error policy."""
-        given, late = [], []
-        for batch, side in inputs:
-            for i in range(len(batch)):
-                row = batch.select([i])
-                try:
-                    one, one_late = self._attempt(step, [(row, side)], ())
-                except (StoreError, RecordError):  # the latter: of what closed before the row, by the policy
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the record's error
-                    self._on_failure(Failure(step.node, row.keys[0], row.values[0], row.timestamps[0], error))
-                    continue
-                given.append(one)
-                late.append(one_late)
-        for watermark in closes:
-            try:
-                given.append(self._attempt(step, [], [watermark])[0])
-            except (StoreError, RecordError):
-                raise
-            except Exception as error:  # what closed left something that cannot be kept: no unit of it can be left out
-                raise RecordError(Where(step.node.name), error) from error
-        return concat(given), concat(late)
-
-    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
-        """Run a step, again without each closing unit that fails and is skipped; what failed is undone."""
-        operator = step.operator
-        while True:
-            try:
-                with _Undo(self, step):
-                    found = self._run(step, inputs, closes)
-                    for table in step.tables.values():
-                        table.savepoint()
-            except CloseError as error:
-                cause = error.__cause__ or error
-                self._on_failure(Failure(step.node, error.key, None, error.timestamp, cause, closing=True))
-                operator.discarded |= {error.unit}
-            else:
-                operator.discarded = frozenset()
-                return found
-
-
-class _Undo:
-    """What the block changed of one step, and wrote, is undone when it raises; it ends with a savepoint."""
-
-    def __init__(self, task: Task, step: Step) -> None:
-        self._task = task
-        self._step = step
-
-    def __enter__(self) -> None:
-        operator = self._step.operator
-        self._kept = {attribute: getattr(operator, attribute) for attribute in (*operator.remembers, "discarded")}
-        self._mark = self._task.outputs.mark()
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            return
-        self._task.outputs.cut(self._mark)
-        for table in self._step.tables.values():
-            table.rollback()
-        operator = self._step.operator
-        for attribute, value in self._kept.items():
-            setattr(operator, attribute, value)
-        operator.late = None
-        operator.open(self._task._contexts[self._step.node.id])  # noqa: SLF001 - part of Task
-
-
-def _risen(operator: Operator, watermark: int, *, closing: bool) -> Sequence[int]:
-    """The watermark to close to, where it has risen."""
-    return (watermark,) if closing and operator.watermark < watermark < FOREVER else ()
+        return self.flow.last_watermark({step.node.id: step for step in self.flow.steps}, feed.ports)
 
 
 def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:

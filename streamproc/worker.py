@@ -242,7 +242,7 @@ class Worker:
         except (StoreError, LogError, RecordError):
             raise
         except Exception as error:
-            if task.careful:
+            if task.flow.careful:
                 raise
             logger.info("%s/%s: %r in a batch; reading again record by record", *task.id, error)
             self._careful_to[task.id] = {partition: reader.position for partition, reader in task.readers.items()}
@@ -370,17 +370,19 @@ class Worker:
     def _after_commit(self) -> None:
         for task in self._tasks.values():
             until = self._careful_to.get(task.id, {})
-            if task.careful and all(task.readers[partition].position >= offset for partition, offset in until.items()):
-                task.careful = False
+            if task.flow.careful and all(
+                task.readers[partition].position >= offset for partition, offset in until.items()
+            ):
+                task.flow.careful = False
                 del self._careful_to[task.id]
             self._report(task)
 
     def _report(self, task: Task) -> None:
         """Late records and alarms are said once an epoch, by step, not once a record."""
-        for name, count in task.late.items():
+        for name, count in task.flow.late.items():
             self.late[name] = self.late.get(name, 0) + count
             logger.warning("%s: %s records were late (%s so far)", name, count, self.late[name])
-        task.late.clear()
+        task.flow.late.clear()
         for name, count in task.skipped.items():
             self.skipped[name] = self.skipped.get(name, 0) + count
         task.skipped.clear()
@@ -392,7 +394,7 @@ class Worker:
         await self._sink.abort()
         for task in self._tasks.values():
             task.abort()
-            task.careful = task.id in self._careful_to
+            task.flow.careful = task.id in self._careful_to
             await self._rewind(task)
         self._caught_up.clear()
         self._epoch_records = 0

@@ -13,6 +13,7 @@ import pytest
 from streamproc import plan as plan_module
 from streamproc import worker as worker_module
 from streamproc.assembly import Assembly
+from streamproc.flow import Flow
 from streamproc.graph import RepartitionNode
 from streamproc.in_process import InProcessSource
 from streamproc.internal_topic import Mark
@@ -520,7 +521,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
     def finish(self: Task, *args: Any, **options: Any) -> None:
         real(self, *args, **options)
-        for step in self._steps:
+        for step in self.flow.steps:
             step.operator.watermark = FOREVER - 1
 
     patch.setattr(Task, "finish", finish)
@@ -528,14 +529,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("the end forgets what it closed")
 def _(patch: pytest.MonkeyPatch) -> None:
-    real = Task._flow
+    real = Flow.run
 
-    def flow(self: Task, *args: Any, ended: bool = False, **options: Any) -> None:
+    def run(self: Flow, *args: Any, ended: bool = False, **options: Any) -> None:
         real(self, *args, ended=ended, **options)
-        for step in self._steps:
+        for step in self.steps:
             step.operator.ended_to = NEVER
 
-    patch.setattr(Task, "_flow", flow)
+    patch.setattr(Flow, "run", run)
 
 
 @bug("an end of an earlier run counts")
