@@ -313,7 +313,10 @@ class Stream(Generic[KeyT, ValueT]):
             msg = f"{self._scope.stream}: with_previous works on tumbling and hopping windows, not on {windows}"
             raise DefinitionError(msg)
         step = name or "with_previous"
-        return self._keyed(step)._then(WithPrevious(n, fill), step, None, value_type=None)
+        stream = self._keyed(step)
+        if self._scope.keyed == "changed":  # results of several tasks now, which come as those are paced
+            stream = stream._then(InOrder(grace_ms=0), f"{step}-in_order", None)
+        return stream._then(WithPrevious(n, fill), step, None, value_type=None)
 
     # ------------------------------------------------------------------------------------ inside
 
