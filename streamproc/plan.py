@@ -18,7 +18,6 @@ from streamproc.graph import Graph, Node, Port, RepartitionNode, SinkNode, Sourc
 from streamproc.log import Committed
 from streamproc.operators.batch import FOREVER
 from streamproc.operators.operator import Operator
-from streamproc.operators.with_timestamp import WithTimestamp
 from streamproc.topic import Topic
 
 DENSE = -1
@@ -233,7 +232,7 @@ def _grace(graces: Mapping[Port, int], child: Node, side: int) -> int:
     kind = child.kind
     if isinstance(kind, RepartitionNode):
         return graces[Port(child.id)]
-    if not isinstance(kind, Operator) or isinstance(kind, WithTimestamp):
+    if not isinstance(kind, Operator) or kind.retimes:
         return FOREVER
     own = kind.graces[side] if kind.graces else FOREVER
     passed_on = graces[Port(child.id)] if kind.record_wise else FOREVER
@@ -243,7 +242,7 @@ def _grace(graces: Mapping[Port, int], child: Node, side: int) -> int:
 def _dense(dense: Mapping[Port, bool], child: Node) -> bool:
     """Whether timers need the clock of every row that a child takes; behind a re-key they go by the row's own time."""
     kind = child.kind
-    if not isinstance(kind, Operator) or isinstance(kind, WithTimestamp):
+    if not isinstance(kind, Operator) or kind.retimes:
         return False
     return kind.dense_clock or (kind.record_wise and dense[Port(child.id)]) or dense[Port(child.id, late=True)]
 
