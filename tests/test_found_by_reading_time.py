@@ -4,6 +4,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -76,9 +77,19 @@ def test_state_keeps_its_schema_whatever_the_first_epoch_met(first: int) -> None
     assert live.values("out")[-1] == b"%d" % (first + 12)
 
 
+@dataclass(frozen=True)
+class Tens:
+    """As tumbling("10ms"), by a rule of one's own."""
+
+    def windows(self, timestamp: int, /) -> list[tuple[int, int]]:
+        start = timestamp - timestamp % 10
+        return [(start, start + 10)]
+
+
 GRACED: dict[str, Callable[[Numbers, str], Any]] = {
     "tumbling": lambda s, grace: s.window(tumbling("10ms"), grace=grace).count(name="step"),
     "hopping": lambda s, grace: s.window(hopping("10ms", every="5ms"), grace=grace).count(name="step"),
+    "one's own": lambda s, grace: s.window(Tens(), grace=grace).count(name="step"),
     "session": lambda s, grace: s.window(session("10ms"), grace=grace).count(name="step"),
     "in_order": lambda s, grace: s.in_order(grace=grace, name="step"),
     "deduplicate": lambda s, grace: s.deduplicate(within="1m", grace=grace, name="step"),
@@ -400,15 +411,19 @@ def test_a_plan_of_many_paths_is_made_at_once() -> None:
     calls_of(lambda: diamonds(20).plan, limit=5 * small)
 
 
+STEPS = 1_200
+"""More than Python allows calls within calls."""
+
+
 def test_a_plan_of_many_steps() -> None:
     """A chain is as long as it is: no recursion goes along it."""
 
     def long(numbers: Numbers) -> Any:
-        for n in range(600):
+        for n in range(STEPS):
             numbers = numbers.map(lambda v: v + 1, name=f"m{n}")
         return numbers
 
-    assert replay(app_of(long), {"numbers": [1]})["out"] == [601]
+    assert replay(app_of(long), {"numbers": [1]})["out"] == [STEPS + 1]
 
 
 # -------------------------------------------------------------------------------------- the cache (finding 6)
