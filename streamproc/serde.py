@@ -15,6 +15,7 @@ checked against the declared type when they are written as JSON: that is a type 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, Generic, TypeVar, is_typeddict
@@ -32,6 +33,9 @@ V = TypeVar("V")
 
 SHOWN_BYTES = 60
 """How much of offending bytes an error shows."""
+
+
+_LAX_HELPS = re.compile(r"Expected `(int|float|bool)[^`]*`, got `str`")
 
 
 class BadRecord(StreamprocError):
@@ -110,7 +114,9 @@ class Serde(Generic[V]):
         try:
             return self._read(data)
         except Exception as error:
-            what = f"the value is no {self.name}: {_reason(error)}; it is {beginning(data)}"
+            reason = _reason(error)
+            hint = " (lax=True on the topic lets strings stand for numbers)" if _LAX_HELPS.search(reason) else ""
+            what = f"the value is no {self.name}: {reason}{hint}; it is {beginning(data)}"
             raise BadRecord(index, what) from error
 
     def _encode(self, value: V | None, index: int) -> bytes | None:

@@ -198,7 +198,7 @@ def test_no_value_is_an_error_where_the_type_does_not_admit_none(declared: Any) 
     ("declared", "good", "bad", "says"),
     [
         (Tweet, b'{"user":"a","likes":1}', b'{"user":"a","likes":"many"}',
-         r"Tweet: Expected `int`, got `str` - at `\$\.likes`; it is b'\{\"user"),
+         r"Tweet: Expected `int`, got `str` - at `\$\.likes` \(lax=True .*\); it is b'\{\"user"),
         (Any, b"1", b"{nonsense", "no JSON: JSON is malformed"),
         (int, b"1", b"1_0", "no int: .*underscores"),
         (float, b"1", b"one", "no float: .*; it is b'one'"),
@@ -479,3 +479,14 @@ def test_named_tuples_that_cannot_be_read_back_are_refused(declared: Any) -> Non
     """Unions with a named tuple, and named tuples that contain themselves, are definition errors."""
     with pytest.raises(DefinitionError, match="JSON cannot be read as"):
         value_serde(declared)
+
+
+def test_a_cell_that_is_text_is_told_with_the_way_out() -> None:
+    """The cells of a CSV are strings: the error of a number says which option reads them."""
+
+    class Flow(msgspec.Struct):
+        size: int
+
+    with pytest.raises(BadRecord, match=r"Expected `int`, got `str`.*lax=True"):
+        value_serde(Flow).decode_one(b'{"size": "7"}')
+    assert value_serde(Flow, lax=True).decode_one(b'{"size": "7"}') == Flow(7)
