@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format bench
+.PHONY: help demo test check format law bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -27,6 +27,11 @@ check: $(VENV)/.dev-installed ## format, lint, types
 format: $(VENV)/.dev-installed ## format, and repair what lint can repair
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+PLANS ?= 300
+
+law: $(VENV)/.test-installed ## more random plans against the oracle than the tests try: make law PLANS=1000
+	$(BIN)/python -m tests.law $(PLANS)
 
 bench: $(VENV)/.test-installed ## CPU time a record, beside a hand-written loop
 	$(BIN)/python -m tests.benchmarks
