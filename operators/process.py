@@ -72,7 +72,7 @@ class Process(Operator):
 
     def close(self, watermark: int) -> Batch:
         self._call.watermark = self.watermark
-        self._fire_due(self.watermark if watermark == FOREVER else watermark)
+        self._fire_due(max(self.watermark, self.end_time) if watermark == FOREVER else watermark)
         return self._finished()
 
     def take_sent(self) -> list[Sent]:

@@ -58,7 +58,10 @@ class Flow:
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
             watermark = watermark_of(outs, [port for port, _ in step.parents])
             step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = [*_risen(operator, watermark, closing=closing), *([FOREVER] if ended else [])]
+            closes = _risen(operator, watermark, closing=closing)
+            if ended:
+                operator.end_time = max(operator.watermark, watermark)
+                closes = (FOREVER,)
             if inputs or closes:
                 given, late = run(step, inputs, closes)
                 if len(given):

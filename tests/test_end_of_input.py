@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from streamproc import App, Context
+from streamproc import App, Context, Stream
 from streamproc.testing import Record, replay
+from tests.live import Live
 
 
 def pings() -> App:
@@ -51,3 +53,22 @@ def test_no_timer_fires_beyond_the_last_record() -> None:
     assert replay(pings(), {"beats": beats})["alarms"] == []
     assert replay(pings(), {"beats": beats}, until=4 * MINUTE)["alarms"] == []
     assert replay(pings(), {"beats": beats}, until=5 * MINUTE)["alarms"] == ["a after 1"]
+
+
+def test_the_end_makes_no_state_forgotten_that_a_later_run_needs() -> None:
+    """The fast partition's time is for timers alone: what the slow one has seen is still seen in the next run."""
+    app = App("twice")
+    numbers = app.topic("numbers", key=bytes, value=int, grace="10ms")
+
+    @app.stream(numbers, to=app.topic("out", value=int))
+    def once(numbers: Stream[bytes, int]) -> Any:
+        return numbers.key_by(lambda n: n).deduplicate(within="10ms")
+
+    live = Live()
+    live.create("numbers", partitions=2)
+    live.send("numbers", (b"slow", b"1", 0), partition=0)
+    live.send("numbers", (b"fast", b"2", 100_000), partition=1)
+    live.run(app)
+    live.send("numbers", (b"slow", b"1", 5), partition=0)
+    live.run(app)
+    assert sorted(str(value) for value in live.values("out")) == ["b'1'", "b'2'"]
