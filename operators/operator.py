@@ -91,8 +91,8 @@ class Operator:
     """What is at or below it was closed by the end of an earlier input: a record for it is late."""
 
     end_time: int = NEVER
-    """How far time has gone anywhere in the input; set before `close(FOREVER)`, for timers alone: state that a later run
-    of the app needs goes by the watermark."""
+    """How far time has gone anywhere in the input; set before `close(FOREVER)`, for timers alone: state, which a later
+    run needs, goes by the watermark."""
 
     discarded: frozenset[Any] = frozenset()
     """Units that `CloseError`s have named and the policy skips: `close`, called again, ends them without a row."""

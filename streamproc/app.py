@@ -145,6 +145,7 @@ class App:
     def stream(self, *sources: Topic[Any, Any], to: To = None) -> Callable[[F], F]: ...
     def stream(self, *sources: Topic[Any, Any], to: To = None) -> Any:
         """The decorated function, of one stream a source, returns what goes to `to`: a stream, a table, or a tuple."""
+        _check_topics("stream", sources)
 
         def register(f: F) -> F:
             self._add(f, sources, to)
@@ -180,6 +181,7 @@ class App:
         on_error: OnError | None = None,
     ) -> Callable[[Callable[[V, Any], Iterable[U] | None]], ProcessFunction[Any, V, Any, U]]:
         """The decorated function of value and context is a whole stream with keyed state, re-keyed by by(value)."""
+        _check_topics("process", (source,))
 
         def register(f: Callable[[V, Any], Iterable[U] | None]) -> ProcessFunction[Any, V, Any, U]:
             function: ProcessFunction[Any, V, Any, U] = ProcessFunction(f)
@@ -195,6 +197,8 @@ class App:
         return register
 
     def _verb(self, source: Topic[Any, Any], to: To, verb: Callable[[Stream[Any, Any], F], Any]) -> Callable[[F], F]:
+        _check_topics("map, .flat_map or .filter", (source,))
+
         def register(f: F) -> F:
             def stream(values: Stream[Any, Any]) -> Any:
                 return verb(values, f)
@@ -300,3 +304,13 @@ class App:
         node = graph.source(topic, on_error=on_error)
         scope = Scope(graph, stream, on_error, topic.grace_ms or 0, value_type=topic.value_type)
         return Stream(scope, Port(node.id))
+
+
+def _check_topics(verb: str, sources: Sequence[Any]) -> None:
+    for source in sources:
+        if not isinstance(source, Topic):
+            within = (
+                "; a function for a stream's .process is decorated with streamproc.process" if verb == "process" else ""
+            )
+            msg = f"@app.{verb} takes topics, as app.topic(...) declares them: {source!r} is no topic{within}"
+            raise DefinitionError(msg)

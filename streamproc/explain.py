@@ -152,6 +152,7 @@ def _output(node: Node) -> Output:
 def _does(operator: Operator) -> str:
     """A step in a few words: its verb, then what its state depends on."""
     settings = dict(operator.signature)
+    settings.pop("grace_ms", None)  # said below, as a duration
     verb = str(settings.pop("verb", "") or _snake(type(operator).__name__))
     parts = [f"{name}={value}" for name, value in settings.items()]
     if verb in ("window", "running"):

@@ -58,10 +58,7 @@ class Flow:
             inputs = [(rows[port], side) for port, side in step.parents if port in rows]
             watermark = watermark_of(outs, [port for port, _ in step.parents])
             step.out = FOREVER if watermark == FOREVER else NEVER
-            closes = _risen(operator, watermark, closing=closing)
-            if ended:
-                operator.end_time = max(operator.watermark, watermark)
-                closes = (FOREVER,)
+            closes = _ending(operator, watermark) if ended else _risen(operator, watermark, closing=closing)
             if inputs or closes:
                 given, late = run(step, inputs, closes)
                 if len(given):
@@ -209,6 +206,12 @@ class _Undo:
         for attribute, value in self._kept.items():
             setattr(operator, attribute, value)
         self._step.reopen()
+
+
+def _ending(operator: Operator, last: int) -> Sequence[int]:
+    """The end of the input, with how far time has gone."""
+    operator.end_time = max(operator.watermark, last)
+    return (FOREVER,)
 
 
 def _risen(operator: Operator, watermark: int, *, closing: bool) -> Sequence[int]:

@@ -115,5 +115,5 @@ def _check_internal(plan: Plan, topology: Topology, topics: Mapping[str, Topic],
 
 _WAY_OUT = (
     "give steps and streams their old names (name='...'), run this version under another App name, or forget the state "
-    "with: streamproc reset"
+    "with: streamproc reset MODULE:APP"
 )

@@ -213,7 +213,7 @@ class Topology(NamedTuple):
         if before != now:
             msg = (
                 f"topic {topic!r} had {before} partitions when app {app!r} last ran and has {now} now: keyed state "
-                "would no longer be where its keys are. Run under another App name, or: streamproc reset"
+                "would no longer be where its keys are. Run under another App name, or: streamproc reset MODULE:APP"
             )
             raise PlanChanged(msg)
 

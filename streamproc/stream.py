@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial as partial_function
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, get_type_hints, overload
@@ -331,6 +332,7 @@ class Stream(Generic[KeyT, ValueT]):
         **changes: Any,
     ) -> Stream[Any, Any]:
         """The stream behind one more step."""
+        _check_function(self._scope.stream, step, getattr(operator, "f", len))
         scope = self._scope
         node = scope.graph.add(
             scope.stream,
@@ -512,7 +514,10 @@ class Table(Generic[KeyT, ValueT]):
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and hasattr(Stream, name):
-            msg = f"{self.name} gives a Table, which has no {name}: take its updates first, .updates().{name}(...)"
+            way = f"take its updates first, .updates().{name}(...)"
+            if name in ("top", "with_previous"):
+                way = f"it works on the results of a window, window(...).count().{name}(...)"
+            msg = f"{self.name} gives a Table, which has no {name}: {way}"
             raise DefinitionError(msg)
         raise AttributeError(name)
 
@@ -524,6 +529,15 @@ class Table(Generic[KeyT, ValueT]):
         """The updates also go to a topic."""
         self._rows.to(topic)
         return self
+
+
+def _check_function(stream: str, step: str, f: Any) -> None:
+    if not callable(f):
+        msg = f"{stream}.{step} takes a function of the value, not {f!r}: lambda value: ..."
+        raise DefinitionError(msg)
+    if inspect.iscoroutinefunction(f):
+        msg = f"{stream}.{step}: {f.__name__} is async, and steps cannot wait: use def"
+        raise DefinitionError(msg)
 
 
 def _step(verb: str, f: Callable[..., Any] | None, name: str) -> str:

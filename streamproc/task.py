@@ -352,5 +352,6 @@ def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
 def _changed(task: TaskId, what: str) -> str:
     return (
         f"the store of task {task.stage}/{task.number} {what}. Give the step its old name with name='...', go back to "
-        "the old definition, run this version under another App name, or forget the state with: streamproc reset"
+        "the old definition, run this version under another App name, or forget the state with: streamproc reset "
+        "MODULE:APP"
     )

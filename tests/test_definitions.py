@@ -121,7 +121,7 @@ def test_what_is_no_topic(place: str) -> None:
     """A name is not a topic: it has no types."""
     app = App("wrong")
     numbers: Any = app.topic("numbers") if place == "to" else "numbers"
-    with pytest.raises(DefinitionError, match=r"stream 'one': '.*' is no topic: declare it with app.topic\(...\)"):
+    with pytest.raises(DefinitionError, match=r"is no topic"):
         app.stream(numbers, to="out" if place == "to" else None)(one)  # type: ignore[arg-type]
 
 
@@ -283,3 +283,29 @@ def test_an_operator_of_ones_own_that_does_nothing() -> None:
 
     out = replay(app, {"numbers": [1]})
     assert out.errors == {"stream.Nothing": 1}
+
+
+@pytest.mark.parametrize("verb", ["stream", "process", "map"])
+def test_a_decorator_without_its_topic(verb: str) -> None:
+    """Written bare, a decorator takes the function for its topic, and says so."""
+    decorator: Any = getattr(App("bare"), verb)
+    options = {"to": None} if verb == "map" else {}
+    with pytest.raises(DefinitionError, match=rf"@app\.{verb}.*is no topic"):
+        decorator(lambda value: value, **options)
+
+
+def test_what_is_no_function() -> None:
+    """A verb says at definition what it cannot call."""
+    with pytest.raises(DefinitionError, match=r"one\.map takes a function of the value, not 'cab'"):
+        defined(_named("one", lambda s: s.map("cab")), to=1)
+
+    async def slow(value: int) -> int:
+        return value
+
+    with pytest.raises(DefinitionError, match=r"one\.map-slow: slow is async"):
+        defined(_named("one", lambda s: s.map(slow)), to=1)
+
+
+def _named(name: str, f: Any) -> Any:
+    f.__name__ = name
+    return f
