@@ -179,6 +179,9 @@ async def run(
             await watch(under_way)
             await asyncio.sleep(0)  # a log in this process never waits while it has records
         progress = await under_way.progress()
+        if until_end and worker.done:  # what is left to read is marks, which nobody waits for
+            stages = [msgspec.structs.replace(stage, lag=0) for stage in progress.stages]
+            progress = msgspec.structs.replace(progress, stages=tuple(stages))
     except BaseException:
         await worker.abandon()
         raise
