@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamproc.operators.batch import NEVER, Batch, Origin
+from streamproc.operators.contributions import items_of
 from streamproc.operators.operator import CloseError, Context, Operator
 from streamproc.state.keys import bytes_of, identities, key_of, sorted_by_bytes
 from streamproc.state.table import Table
@@ -66,13 +67,8 @@ class Window(Operator):
         if batch.clocks is not None or min(batch.timestamps) <= self.ended_to:
             batch = self._without_late(batch)
         if len(batch):
-            self._add(batch, self._items(batch))
+            self._add(batch, items_of(self.aggregate, batch))
         return Batch((), (), ())
-
-    def _items(self, batch: Batch) -> Sequence[Any]:
-        if self.aggregate.ordered:
-            return self.aggregate.column(list(zip(batch.timestamps, batch.origins or (), batch.values, strict=True)))
-        return self.aggregate.column(batch.values)
 
     def _add(self, batch: Batch, items: Sequence[Any]) -> None:
         keys = identities(batch.keys)
@@ -144,7 +140,7 @@ class Window(Operator):
             self.late = batch.select(late)
         if partly:
             some = batch.select([i for i, _ in partly])
-            for row, (_, takes), item in zip(range(len(some)), partly, self._items(some), strict=True):
+            for row, (_, takes), item in zip(range(len(some)), partly, items_of(self.aggregate, some), strict=True):
                 self._add_partly(self.windows.slice_of(some.timestamps[row]), takes, some.keys[row], item)
         return batch.select(rows)
 
