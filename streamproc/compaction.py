@@ -81,14 +81,3 @@ class Survey:
             for row in rows
             if values[row] is not None or timestamps[row] >= horizon or keys[row] is None or offsets[row] == end
         ]
-
-
-def pick(columns: Columns, rows: Sequence[int]) -> Columns:
-    """The records at these places."""
-    headers = None if columns.headers is None else [columns.headers[row] for row in rows]
-    return Columns(
-        [columns.keys[row] for row in rows],
-        [columns.values[row] for row in rows],
-        [columns.timestamps[row] for row in rows],
-        headers if headers is not None and any(headers) else None,
-    )

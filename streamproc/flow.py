@@ -59,7 +59,7 @@ class Flow:
             watermark = watermark_of(outs, [port for port, _ in step.parents])
             step.out = FOREVER if watermark == FOREVER else NEVER
             closes = _ending(operator, watermark) if ended else _risen(operator, watermark, closing=closing)
-            if inputs or closes:
+            if inputs or closes is not None:
                 given, late = run(step, inputs, closes)
                 if len(given):
                     rows[Port(step.node.id)] = given
@@ -111,7 +111,7 @@ class Flow:
 
     # ------------------------------------------------------------------------------------ a step
 
-    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
+    def _run(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
         operator, given, late = step.operator, [], []
         for batch, side in inputs:
             if step.node.checks_key and None in batch.keys:
@@ -120,10 +120,8 @@ class Flow:
             if operator.late is not None:
                 late.append(operator.late)
                 operator.late = None
-        for watermark in closes:
-            given.append(operator.close(watermark))
-            if watermark < FOREVER:
-                operator.watermark = watermark
+        if closes is not None:
+            given.append(operator.close(closes))
         for sent in operator.take_sent():
             self._send(sent)
         return concat(given), concat(late)
@@ -141,7 +139,7 @@ class Flow:
             raise CloseError(unit, key, sent.timestamp) from error
 
     def _run_carefully(
-        self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]
+        self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None
     ) -> tuple[Batch, Batch]:
         """Row by row; a row or a closing unit that fails is undone and left to the error policy."""
         given, late = [], []
@@ -149,7 +147,7 @@ class Flow:
             for i in range(len(batch)):
                 row = batch.select([i])
                 try:
-                    one, one_late = self._attempt(step, [(row, side)], ())
+                    one, one_late = self._attempt(step, [(row, side)], None)
                 except (StoreError, RecordError):  # the latter: of what closed before the row, by the policy
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the record's error
@@ -157,16 +155,16 @@ class Flow:
                     continue
                 given.append(one)
                 late.append(one_late)
-        for watermark in closes:
+        if closes is not None:
             try:
-                given.append(self._attempt(step, [], [watermark])[0])
+                given.append(self._attempt(step, [], closes)[0])
             except (StoreError, RecordError):
                 raise
             except Exception as error:  # what closed left something that cannot be kept: no unit of it can be left out
                 raise RecordError(Where(step.node.name), error) from error
         return concat(given), concat(late)
 
-    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: Sequence[int]) -> tuple[Batch, Batch]:
+    def _attempt(self, step: Step, inputs: Sequence[tuple[Batch, int]], closes: int | None) -> tuple[Batch, Batch]:
         """Run a step, again without each closing unit that fails and is skipped; what failed is undone."""
         operator = step.operator
         while True:
@@ -208,12 +206,12 @@ class _Undo:
         self._step.reopen()
 
 
-def _ending(operator: Operator, last: int) -> Sequence[int]:
+def _ending(operator: Operator, last: int) -> int:
     """The end of the input, with how far time has gone."""
     operator.end_time = max(operator.watermark, last)
-    return (FOREVER,)
+    return FOREVER
 
 
-def _risen(operator: Operator, watermark: int, *, closing: bool) -> Sequence[int]:
+def _risen(operator: Operator, watermark: int, *, closing: bool) -> int | None:
     """The watermark to close to, where it has risen."""
-    return (watermark,) if closing and operator.watermark < watermark < FOREVER else ()
+    return watermark if closing and operator.watermark < watermark < FOREVER else None

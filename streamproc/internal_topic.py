@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from streamproc.log import Columns, Partition, WireHeaders
+from streamproc.log import Columns, WireHeaders
 from streamproc.operators.batch import EMPTY, NEVER, Batch
 from streamproc.operators.operator import Operator
 from streamproc.outputs import Outputs
@@ -81,18 +81,7 @@ class RepartitionWriter(Operator):
     def process(self, batch: Batch, side: int = 0) -> Batch:
         values = self._encode_values(batch.values)
         headers = self._headers(batch, side)
-        for number, rows, keys in self._router.split(batch.keys):
-            partition = Partition(self._topic, number)
-            if rows is None:
-                self._outputs.add(partition, keys, values, batch.timestamps, headers)
-            else:
-                self._outputs.add(
-                    partition,
-                    keys,
-                    [values[i] for i in rows],
-                    [batch.timestamps[i] for i in rows],
-                    None if headers is None else [headers[i] for i in rows],
-                )
+        self._outputs.add_routed(self._topic, self._router.split(batch.keys), values, batch.timestamps, headers)
         return EMPTY
 
     def _headers(self, batch: Batch, side: int) -> list[WireHeaders | None] | None:
@@ -118,7 +107,7 @@ def read_rows(columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_ori
     Every mark may count as read behind all rows of the chunk: a watermark that rises later is never wrong.
     """
     headers = columns.headers or ()
-    marked = [i for i, row in enumerate(headers) if row and row[0][0] == MARK]
+    marked = [i for i, row in enumerate(headers) if _is_mark(row)]
     marks = [mark for i in marked for mark in _decode_marks(columns.values[i] or b"")]
     if marked:
         columns = _without(columns, marked)
@@ -133,9 +122,11 @@ def read_rows(columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_ori
 
 def has_rows(columns: Columns) -> bool:
     """Whether there is anything but marks."""
-    if columns.headers is None:
-        return len(columns) > 0
-    return any(not row or row[0][0] != MARK for row in columns.headers)
+    return len(columns) > sum(map(_is_mark, columns.headers or ()))
+
+
+def _is_mark(headers: WireHeaders | None) -> bool:
+    return bool(headers) and headers[0][0] == MARK  # type: ignore[index] # not None where it is true
 
 
 def _place(row: int, marked: Sequence[int]) -> int:

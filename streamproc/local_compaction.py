@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from streamproc.compaction import Compacted, Survey, pick
+from streamproc.compaction import Compacted, Survey
 from streamproc.local_rows import SEGMENT_RECORDS, Rows, Segment, sealed, segment_key, segments
 from streamproc.log import Partition
 
@@ -65,7 +65,7 @@ class LocalCompaction:
                 if len(merged) + len(rows) > SEGMENT_RECORDS:
                     self._put(changes, merged)
                     merged = Segment([], [], [], offsets=[], first=merged.behind, behind=merged.behind)
-                merged.take(pick(segment, rows), [offsets[row] for row in rows], segment.behind)
+                merged.take(segment.pick(rows), [offsets[row] for row in rows], segment.behind)
                 left += len(rows)
                 work -= len(segment) + SEGMENT_WORK
                 if work <= 0:

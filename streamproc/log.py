@@ -53,6 +53,16 @@ class Columns(msgspec.Struct):
             headers if headers is not None and any(headers) else None,
         )
 
+    def pick(self, rows: Sequence[int]) -> Columns:
+        """The records at these places."""
+        headers = None if self.headers is None else [self.headers[row] for row in rows]
+        return Columns(
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.timestamps[row] for row in rows],
+            headers if headers is not None and any(headers) else None,
+        )
+
     def extend(self, more: Columns) -> None:
         """Add the records of `more` at the end."""
         if more.headers is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from streamproc.compaction import COMPACT_RECORDS, Compacted, Survey, pick, tombstones_ms
+from streamproc.compaction import COMPACT_RECORDS, Compacted, Survey, tombstones_ms
 from streamproc.in_process import CHUNK_RECORDS, InProcessLog
 from streamproc.log import Chunk, Columns, Committed, Partition, Topic
 
@@ -67,7 +67,7 @@ class _Kept:
         survey = Survey(self.end, retention_ms=retention_ms)
         survey.see(offsets, self.columns)
         rows = survey.kept(offsets, self.columns)
-        self.columns = pick(self.columns, rows)
+        self.columns = self.columns.pick(rows)
         self.offsets = [offsets[row] for row in rows]
         self.compacted = Compacted(self.end, len(rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streamproc.log import Columns, Partition, WireHeaders
 
@@ -34,6 +34,28 @@ class Outputs:
         columns.keys.extend(keys)
         columns.values.extend(values)
         columns.timestamps.extend(timestamps)
+
+    def add_routed(
+        self,
+        topic: str,
+        routes: Iterable[tuple[int, Sequence[int] | None, Sequence[bytes | None]]],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Sequence[WireHeaders | None] | None,
+    ) -> None:
+        """Append records of one topic, each to its partition: number, which rows go there (None: all), their keys."""
+        for number, rows, keys in routes:
+            partition = Partition(topic, number)
+            if rows is None:
+                self.add(partition, keys, values, timestamps, headers)
+            else:
+                self.add(
+                    partition,
+                    keys,
+                    [values[i] for i in rows],
+                    [timestamps[i] for i in rows],
+                    None if headers is None else [headers[i] for i in rows],
+                )
 
     def mark(self) -> dict[Partition, int]:
         """How much there is, for `cut`."""

@@ -66,7 +66,7 @@ class ChainedRows:
             rows, keys, values = self._topic.decode_rows(columns)
         except BadRecord:
             return self._one_by_one(columns, on_bad)
-        return Decoded(columns if rows is None else picked(columns, rows), keys, values)
+        return Decoded(columns if rows is None else columns.pick(rows), keys, values)
 
     def _one_by_one(self, columns: Columns, on_bad: OnBad) -> Decoded:
         good: list[int] = []
@@ -82,15 +82,4 @@ class ChainedRows:
                 good.append(i)
                 keys += key
                 values += value
-        return Decoded(picked(columns, good), keys, values)
-
-
-def picked(columns: Columns, rows: Sequence[int]) -> Columns:
-    """The records of some rows."""
-    headers = None if columns.headers is None else [columns.headers[i] for i in rows]
-    return Columns(
-        [columns.keys[i] for i in rows],
-        [columns.values[i] for i in rows],
-        [columns.timestamps[i] for i in rows],
-        headers if headers is not None and any(headers) else None,
-    )
+        return Decoded(columns.pick(good), keys, values)

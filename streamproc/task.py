@@ -81,7 +81,7 @@ class Task:
         """Records of the open epoch that the error policy left out, by step."""
         self.reading: tuple[Chunk, int] | None = None
         """When careful, the chunk and the place in it of the record that flows: where a failing row came from."""
-        self._inputs = readers
+        self._nodes = {reader.partition: node for node, reader in readers.items()}
         self._feeds = feeds
         self._outputs = outputs
         self._said: dict[str, Mark] = {}
@@ -183,7 +183,7 @@ class Task:
         reader = self.readers[chunk.partition]
         if isinstance(reader, SourceReader) and reader.idle:
             self.wake(reader)
-        node = next(node for node, own in self._inputs.items() if own is reader)
+        node = self._nodes[chunk.partition]
         if not self.flow.careful:
             self.flow.run({node: reader.read(chunk)})
             return
@@ -236,7 +236,7 @@ class Task:
 
     def wake(self, reader: SourceReader) -> None:
         """An input that was left out as idle goes on; what closed without it stays closed: its records may be late."""
-        nodes = [node for node, own in self._inputs.items() if own is reader]
+        nodes = [self._nodes[reader.partition]]
         reader.wake(self.flow.closed_below(nodes))
         for step in self.flow.steps:
             if any(port.node in nodes for port, _ in step.parents):
@@ -280,7 +280,7 @@ class Task:
 
     def repeat_marks(self) -> None:
         """Say everything again with the next epoch, for a reader that may have missed it."""
-        self.dirty = bool(self._feeds)
+        self.dirty = self.dirty or bool(self._feeds)
         self._said.clear()
 
     def close(self) -> None:

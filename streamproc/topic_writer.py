@@ -30,18 +30,7 @@ class TopicWriter:
     ) -> None:
         """Add rows; none when one of them cannot be encoded."""
         encoded = self._topic.encode_values(values)
-        for number, rows, routed in self._router.split(keys):
-            partition = Partition(self._topic.name, number)
-            if rows is None:
-                self._outputs.add(partition, routed, encoded, timestamps, headers)
-            else:
-                self._outputs.add(
-                    partition,
-                    routed,
-                    [encoded[i] for i in rows],
-                    [timestamps[i] for i in rows],
-                    None if headers is None else [headers[i] for i in rows],
-                )
+        self._outputs.add_routed(self._topic.name, self._router.split(keys), encoded, timestamps, headers)
 
 
 class TopicWriters:

@@ -13,7 +13,7 @@ from streamproc.operators.batch import NEVER
 from streamproc.state.memory import MemoryDisk
 from streamproc.testing.replay import run_now
 from streamproc.worker import Worker
-from tests.live import EPOCH_MS, Live, Row
+from tests.live import EPOCH_MS, Live, Row, ints
 
 SOURCE = [Partition("numbers", number) for number in range(2)]
 REPARTITION = "work-work-key_by-repartition"
@@ -422,3 +422,23 @@ def test_turns_say_whether_there_was_anything() -> None:
     assert not run_now(worker.turn(0))
     live.send("numbers", *numbers(1))
     assert run_now(worker.turn(0))
+
+
+def test_repeating_marks_forgets_no_open_epoch() -> None:
+    """Also where the task has nobody to say them to: what it has read is still to be committed."""
+    app = App("plain")
+
+    @app.stream(app.topic("numbers", key=bytes, value=int), to=app.topic("out"))
+    def same(numbers: Stream[bytes, int]) -> Any:
+        return numbers.map(lambda n: n)
+
+    live = Live()
+    live.create("numbers")
+    live.send("numbers", *ints([1, 2]))
+    worker = live.worker(app)
+    while not any(task.output_count for task in worker.tasks.values()):
+        run_now(worker.turn(0))
+    for task in worker.tasks.values():
+        task.repeat_marks()
+    run_now(worker.stop())
+    assert live.values("out") == [b"1", b"2"]
