@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format law bench
+.PHONY: help demo test check format law bench kafka
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -35,6 +35,11 @@ law: $(VENV)/.test-installed ## more random plans against the oracle than the te
 
 bench: $(VENV)/.test-installed ## CPU time a record, beside a hand-written loop
 	$(BIN)/python -m tests.benchmarks
+
+KAFKA_PORT ?= 9092
+
+kafka: $(VENV)/.run-installed ## a Kafka broker on this machine, until Ctrl-C; needs Java 17 and Maven
+	@$(BIN)/python -m tests.kafka.server $(KAFKA_PORT)
 
 $(VENV)/.run-installed: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) .

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from streamproc.state.errors import StoreError, StoreLocked
 
@@ -156,13 +157,21 @@ class MemoryDisk:
         self._undo_writes = undo_writes
         self._images: dict[str, _Image] = {}
         self._opened: dict[str, MemoryStore] = {}
+        self._hands = [0]
+        """How many have this disk, itself among them; shared by all."""
+        self._hand = 0
 
-    def open(self, name: str) -> MemoryStore:
+    def open(self, name: str, *, beside: bool = False) -> MemoryStore:
         """The store as it was last written, empty if it never was. StoreLocked: somebody has it open."""
+        if beside:
+            name = f"{name}@{self._hand}"
         image = self._images.setdefault(name, _Image(self._undo_writes))
         if image.holder is not None:
             raise StoreLocked(name)
         store = image.holder = self._opened[name] = MemoryStore(name, image)
+        for left in [other for other in self._images if other.startswith(f"{name}@")]:
+            with suppress(StoreLocked):
+                self.wipe(left)
         return store
 
     def wipe(self, name: str) -> None:
@@ -172,10 +181,19 @@ class MemoryDisk:
             raise StoreLocked(name)
         self._images.pop(name, None)
 
+    def burn(self) -> None:
+        """All that nobody has open is gone."""
+        for name, image in list(self._images.items()):
+            if image.holder is None:
+                del self._images[name]
+
     def beside(self) -> MemoryDisk:
         """The same disk in the hands of another worker: same stores and locks, but each crashes for itself."""
         other = MemoryDisk(undo_writes=self._undo_writes)
         other._images = self._images
+        other._hands = self._hands
+        self._hands[0] += 1
+        other._hand = self._hands[0]
         return other
 
     def crash(self, *, lost_writes: int = 0) -> None:

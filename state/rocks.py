@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from weakref import WeakSet
@@ -36,6 +39,9 @@ _POSITION = b"p"
 _ROW = b"r"
 _BEHIND_ROWS = b"s"
 
+_BESIDE = "@"
+"""Between the number of a task and the process whose own store of it this is."""
+
 # The library raises bare Exception; its text is all there is to tell errors by. First match counts.
 _MEANINGS: tuple[tuple[str, type[StoreError]], ...] = (
     ("No space left on device", StoreFull),
@@ -60,9 +66,18 @@ class RocksDisk:
         self._writing = WriteOptions()
         self._writing.sync = sync
 
-    def open(self, name: str) -> RocksStore:
-        """The store as it was last written, empty if it never was. StoreLocked: somebody else has it open."""
-        return RocksStore(self._path / name, self._options, self._writing)
+    def open(self, name: str, *, beside: bool = False) -> RocksStore:
+        """The store as it was last written, empty if it never was. StoreLocked: somebody else has it open.
+
+        `beside`: one of this process alone, in a folder beside the other's.
+        """
+        if beside:
+            return RocksStore(self._path / f"{name}{_BESIDE}{os.getpid()}", self._options, self._writing)
+        store = RocksStore(self._path / name, self._options, self._writing)
+        for left in (self._path / name).parent.glob(f"{glob.escape(Path(name).name)}{_BESIDE}*"):
+            with suppress(StoreLocked):  # its process lives
+                self.wipe(str(left.relative_to(self._path)))
+        return store
 
     def wipe(self, name: str) -> None:
         """Forget the store, a damaged one too; one that does not exist is no error. StoreLocked: it is open."""

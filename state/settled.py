@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from streamproc.state.store import Store
 
@@ -19,3 +20,8 @@ def settled_ms(store: Store) -> int | None:
     """The wall time of the last `settle`; None where there was none."""
     data = store.get(_KEY)
     return None if data is None else int(data)
+
+
+def holds_rows(store: Store) -> bool:
+    """Whether a store has any row of a table."""
+    return any(key != _KEY for key, _ in islice(store.scan(b"", b"\xff"), 2))  # names are text: no key begins so

@@ -45,8 +45,12 @@ class Store(Protocol):
 class Disk(Protocol):
     """The stores of one worker, by name; a name is a relative path such as `trending-hashtags/3`."""
 
-    def open(self, name: str) -> Store:
-        """The store as it was last written, empty if it never was. StoreLocked: somebody else has it open."""
+    def open(self, name: str, *, beside: bool = False) -> Store:
+        """The store as it was last written, empty if it never was. StoreLocked: somebody else has it open.
+
+        `beside`: a store of this name for this worker alone, whoever has the other; for when that is not given back.
+        One whose worker is gone is deleted by whoever opens the other next.
+        """
 
     def wipe(self, name: str) -> None:
         """Forget the store, a damaged one too; one that does not exist is no error. StoreLocked: it is open."""

@@ -5,6 +5,7 @@
      |- SettingsError       a setting is wrong: change the command line, the environment or App(...)
      |- RecordError         a record cannot be processed: fix data or function, or choose another on_error
      |- PlanChanged         stored state is of another plan: go back, rename, or reset
+     |- StateLost           what was committed of an app is gone in part: put it back, rename, or reset
      `- AppImportError      the module or the app in it cannot be found
 
 Errors of logs are in `streamproc.log`, of stores in `streamproc.state.errors`.
@@ -37,6 +38,16 @@ class PlanChanged(StreamprocError):
     """State was stored by a plan that this one cannot continue."""
 
 
+class StateLost(StreamprocError):
+    """Of an app's state and positions, committed together, one is gone: what goes on from the rest would be wrong."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}. Put back what was deleted, run under another App name, or begin anew with: streamproc reset "
+            "MODULE:APP"
+        )
+
+
 class Where(msgspec.Struct, frozen=True):
     """Which record an error is about; None where it does not apply (a window that closed has no offset).
 
@@ -57,9 +68,9 @@ class Where(msgspec.Struct, frozen=True):
 
 
 def said(error: BaseException) -> str:
-    """What an error says, also where its class fails to say it."""
+    """What an error says, as text that can be written anywhere; also where its class fails to say it."""
     try:
-        return str(error)
+        return str(error).encode(errors="backslashreplace").decode()
     except Exception:  # noqa: BLE001 - the user's __str__ may raise anything
         return "(its text cannot be had)"
 

@@ -16,6 +16,10 @@ class IdleWatch:
         self._idle_ms = idle_ms
         self._since: dict[Partition, int] = {}
 
+    def begin_anew(self) -> None:
+        """What was silent until now may not have been: across errors and rebalances nothing is known."""
+        self._since.clear()
+
     def heard(self, partition: Partition, now_ms: int) -> None:
         """A record came."""
         self._since[partition] = now_ms
@@ -34,9 +38,7 @@ class IdleWatch:
             if reader.idle:
                 continue
             if reader.partition not in caught_up:
-                self._since[reader.partition] = (
-                    now_ms  # not known to be silent: errors, restores and pauses do not count
-                )
+                self._since[reader.partition] = now_ms  # not known to be silent: pauses do not count
             elif reader.clock == NEVER or now_ms - self._since.setdefault(reader.partition, now_ms) >= self._idle_ms:
                 found.append(reader)
         return found

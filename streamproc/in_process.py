@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
-from streamproc.group import Group
+from streamproc.group import Group, Member
 from streamproc.log import (
     Assigned,
     Chunk,
@@ -19,7 +21,10 @@ from streamproc.log import (
     Committed,
     Event,
     Fenced,
+    GroupFailed,
+    GroupView,
     LogError,
+    MemberView,
     OffsetOutOfRange,
     Partition,
     Replaced,
@@ -80,11 +85,13 @@ class InProcessLog:
         self._records = records
         self._chunk_records = chunk_records if callable(chunk_records) else lambda: chunk_records
         self._groups: dict[str, Group] = {}
+        self._sinks: WeakValueDictionary[tuple[str, str], InProcessSink] = WeakValueDictionary()
+        """The last sink of each member of a group, of those that somebody still has."""
         self._waiting: set[asyncio.Event] = set()
         self._closed = False
 
-    async def topics(self) -> Mapping[str, Topic]:
-        """All topics by name."""
+    async def topics(self, describe: Collection[str] = ()) -> Mapping[str, Topic]:
+        """All topics by name, with their configuration."""
         return dict(self.records().topics())
 
     async def create(self, name: str, *, partitions: int, config: Mapping[str, str]) -> None:
@@ -106,35 +113,54 @@ class InProcessLog:
 
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """The offset behind the last record of each partition."""
-        return {partition: self._bounds(partition)[1] for partition in partitions}
+        return {partition: self.bounds(partition)[1] for partition in partitions}
 
-    async def source(self, group: str, member: str, tasks: Sequence[TaskInput]) -> InProcessSource:
+    async def source(
+        self, group: str, member: str, tasks: Sequence[TaskInput], *, plan: str = "", shared: bytes = b""
+    ) -> InProcessSource:
         """Join a group; a member of the same name is replaced and its tasks pass over."""
         for task in tasks:
             for partition in task.partitions:
                 self.check(partition)
         coordinator = self._groups.setdefault(group, Group(group))
-        source = InProcessSource(self, coordinator, member, tasks)
+        source = InProcessSource(self, coordinator, partial(coordinator.join, member, tasks, plan=plan, shared=shared))
         self.wake()
         return source
 
-    async def sink(self, source: Source | None, member: str) -> InProcessSink:
-        """Begin writing; with a source, which must be of this log, offsets are committed under its membership."""
+    async def sink(self, source: Source | None, member: str, *, exactly_once: bool = True) -> InProcessSink:
+        """Begin writing; with a source, which must be of this log, offsets are committed under its membership.
+
+        An epoch is one write, so that without `exactly_once` nothing is different.
+        """
         self.records()
         if source is not None and not (isinstance(source, InProcessSource) and source.log is self):
             msg = f"the source given for the sink of {member!r} is of another log: use the log that gave the source"
             raise LogError(msg)
-        return InProcessSink(self, source, member)
+        sink = InProcessSink(self, source, member)
+        before = self._sinks.get(sink.name)
+        if before is not None:
+            before.fence()
+        self._sinks[sink.name] = sink
+        return sink
 
     async def committed(self, group: str) -> Mapping[Partition, Committed]:
         """What a group has committed, without joining it."""
         return dict(self.records().committed(group))
 
+    async def group(self, group: str) -> GroupView:
+        """Who is in a group, in this process: a log that is open for reading only sees nobody."""
+        self.records()
+        coordinator = self._groups.get(group)
+        if coordinator is None:
+            return GroupView(changing=False, members=())
+        members = [MemberView(member.name, "", member.tasks) for member in coordinator.members.values()]
+        return GroupView(coordinator.changing, members)
+
     async def purge(self, before: Mapping[Partition, int]) -> None:
         """Records below these offsets are gone; an offset behind the end means all there are."""
         trimmed = {}
         for partition, offset in before.items():
-            start, end = self._bounds(partition)
+            start, end = self.bounds(partition)
             if offset > start:
                 trimmed[partition] = min(offset, end)
         if trimmed:
@@ -206,7 +232,8 @@ class InProcessLog:
         for event in self._waiting:
             event.set()
 
-    def _bounds(self, partition: Partition) -> tuple[int, int]:
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        """The first offset kept, and the one behind the last record. Raises UnknownTopic."""
         self.check(partition)
         return self._records.bounds(partition)
 
@@ -214,11 +241,11 @@ class InProcessLog:
 class InProcessSource:
     """A worker's membership of a group of an `InProcessLog`."""
 
-    def __init__(self, log: InProcessLog, group: Group, name: str, tasks: Sequence[TaskInput]) -> None:
+    def __init__(self, log: InProcessLog, group: Group, join: Callable[[], Member]) -> None:
         self.log = log
         self._group = group
-        self._tasks = tasks
-        self._member = group.join(name, tasks)
+        self._join = join
+        self._member = join()
         self._positions: dict[Partition, int] = {}
         self._lost = False
         self._left = False
@@ -247,6 +274,14 @@ class InProcessSource:
         committed = self.log.records().committed(self._group.name)
         return {partition: committed[partition] for partition in partitions if partition in committed}
 
+    def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
+        """Those that have nothing more to read now."""
+        return [p for p in partitions if self._position(p) >= self.log.bounds(p)[1]]
+
+    async def first_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """The first offsets kept."""
+        return {partition: self.log.bounds(partition)[0] for partition in partitions}
+
     async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Behind the last committed record."""
         return await self.log.ends(partitions)
@@ -262,6 +297,12 @@ class InProcessSource:
             self._group.remove(self._member.name)
             self.log.wake()
         self._left = True
+
+    async def fail(self, reason: str) -> None:
+        """Every member's next poll raises GroupFailed; a membership that is over has nothing to say to the group."""
+        if not self._left and self._group.has(self._member):
+            self._group.fail(reason)
+            self.log.wake()
 
     # For the sink that commits under this membership.
 
@@ -310,8 +351,10 @@ class InProcessSource:
             if not self._lost:
                 self._lose()
             self._lost = False
-            self._member = self._group.join(self._member.name, self._tasks)
+            self._member = self._join()
             self.log.wake()
+        if self._group.failure is not None:
+            raise GroupFailed(self._group.failure)
         event = self._group.event(self._member)
         if event is not None:
             if isinstance(event, Assigned):
@@ -347,6 +390,16 @@ class InProcessSink:
         self._epoch: dict[Partition, Columns] = {}
         self._begun: int | None = None
         self._closed = False
+        self._fenced = False
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Of the group and the member: of these, one may write."""
+        return ("" if self._source is None else self._source.group, self.member)
+
+    def fence(self) -> None:
+        """There is another sink of the member: nothing of this one becomes visible any more."""
+        self._fenced = True
 
     def send(self, partition: Partition, columns: Columns) -> None:
         """Add records to the epoch; the columns stay the caller's."""
@@ -372,6 +425,8 @@ class InProcessSink:
         self._epoch, self._begun = {}, None
         records = self._log.records()
         group = ""
+        if self._fenced:
+            raise Replaced(self.member)
         if self._source is not None:
             group = self._source.group
             self._source.admit(begun)

@@ -48,6 +48,10 @@ class Mark(NamedTuple):
     run: int
     last: int = NEVER
 
+    def up_to(self, to_ms: int) -> Mark:
+        """The same, of times not beyond the instant."""
+        return self._replace(watermark=min(self.watermark, to_ms), last=min(self.last, to_ms))
+
 
 def mark_columns(marks: Sequence[Mark], timestamp: int) -> Columns:
     """One record that holds the marks of a worker's tasks."""
@@ -120,9 +124,27 @@ def read_rows(columns: Columns, decoder: RowDecoder, on_bad: OnBad, *, keeps_ori
     return batch, marks
 
 
+def set_back(columns: Columns, to_ms: int) -> Columns:
+    """The records, rows and marks, as they would be had no clock been beyond the instant; their own times stay."""
+    if columns.headers is None:
+        return columns
+    values, headers = list(columns.values), list(columns.headers)
+    for i, row in enumerate(headers):
+        if _is_mark(row):
+            values[i] = _encode([mark.up_to(to_ms) for mark in _decode_marks(values[i] or b"")])
+        elif row:
+            headers[i] = [(n, b"%d" % min(int(data), to_ms) if n == CLOCK else data) for n, data in row]
+    return Columns(columns.keys, values, columns.timestamps, headers)
+
+
 def has_rows(columns: Columns) -> bool:
     """Whether there is anything but marks."""
-    return len(columns) > sum(map(_is_mark, columns.headers or ()))
+    return count_rows(columns) > 0
+
+
+def count_rows(columns: Columns) -> int:
+    """How many records are no marks."""
+    return len(columns) - sum(map(_is_mark, columns.headers or ()))
 
 
 def _is_mark(headers: WireHeaders | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -53,6 +53,11 @@ class Columns(msgspec.Struct):
             headers if headers is not None and any(headers) else None,
         )
 
+    @property
+    def size_bytes(self) -> int:
+        """What keys and values take up; of many records an estimate."""
+        return size_bytes(self.keys) + size_bytes(self.values)
+
     def pick(self, rows: Sequence[int]) -> Columns:
         """The records at these places."""
         headers = None if self.headers is None else [self.headers[row] for row in rows]
@@ -76,17 +81,36 @@ class Columns(msgspec.Struct):
         self.timestamps.extend(more.timestamps)
 
 
+_WEIGHED: Final = 256
+"""So many entries of a column are measured at least, where there are as many."""
+
+
+def size_bytes(column: Sequence[bytes | None]) -> int:
+    """What the entries take up; of a long column an estimate, by every so many-th.
+
+    >>> size_bytes([b"abc", None, b"d"])
+    4
+    """
+    step = max(1, len(column) // _WEIGHED)
+    return step * sum(map(len, filter(None, column[::step])))
+
+
 class Chunk(msgspec.Struct):
     """Consecutive records read from a partition, committed ones only.
 
     offsets      ascending, one a record; gaps are normal (compaction, transaction markers)
-    next_offset  where reading goes on: behind the last record and any gap seen after it
+    next_offset  where reading goes on: behind the last record and any gap seen after it; a gap may be all there is
     """
 
     partition: Partition
     offsets: Sequence[int]
     next_offset: int
     columns: Columns
+
+    def cut(self, start: int, stop: int) -> Chunk:
+        """The records start <= i < stop, and the gap behind them."""
+        after = self.next_offset if stop >= len(self.offsets) else self.offsets[stop]
+        return Chunk(self.partition, self.offsets[start:stop], after, self.columns.cut(start, stop))
 
 
 class Committed(NamedTuple):
@@ -97,9 +121,13 @@ class Committed(NamedTuple):
 
 
 class Assigned(NamedTuple):
-    """The tasks this worker now has: all of them, kept ones too. Commits go under this membership from here on."""
+    """The tasks this worker now has: all of them, kept ones too. Commits go under this membership from here on.
+
+    shared   what the group has agreed on: what the first member that had anything to share brought
+    """
 
     tasks: frozenset[tuple[str, int]]
+    shared: bytes = b""
 
 
 class Revoked(NamedTuple):
@@ -114,6 +142,21 @@ class Topic(NamedTuple):
 
     partitions: int
     config: Mapping[str, str]
+
+
+class MemberView(NamedTuple):
+    """A member of a group, seen from outside of it."""
+
+    name: str
+    host: str
+    tasks: frozenset[tuple[str, int]]
+
+
+class GroupView(NamedTuple):
+    """A group, seen from outside: whether it is sharing out its tasks anew, and who has which."""
+
+    changing: bool
+    members: Sequence[MemberView]
 
 
 class Source(Protocol):
@@ -131,7 +174,8 @@ class Source(Protocol):
         Returns as soon as there is anything, else after `timeout_ms` with nothing. Membership comes before data.
         A partition that stays assigned is read on from where it was; one that is new, and every one after Fenced,
         begins at the group's committed position, else at its first record, if `seek` says nothing else.
-        Raises Fenced (drop the open epoch and poll again; Replaced: end) and OffsetOutOfRange.
+        Raises Fenced (drop the open epoch and poll again; Replaced: end), OffsetOutOfRange, and GroupFailed once a
+        member has said `fail`.
         """
 
     def seek(self, partition: Partition, offset: int) -> None:
@@ -139,6 +183,12 @@ class Source(Protocol):
 
     async def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed]:
         """The group's stable committed positions; partitions without one are left out."""
+
+    def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
+        """Those that had nothing more to read behind what was polled when the log was last asked; never a guess."""
+
+    async def first_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """The first offsets kept."""
 
     async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Behind the last committed record (the last stable offset)."""
@@ -148,6 +198,9 @@ class Source(Protocol):
 
     async def leave(self) -> None:
         """Leave the group; its tasks go to others at once."""
+
+    async def fail(self, reason: str) -> None:
+        """Stop the whole group: every member's next poll raises GroupFailed with the reason. Then leave."""
 
 
 class Sink(Protocol):
@@ -161,12 +214,14 @@ class Sink(Protocol):
 
         Returns, for each partition written, the offset behind the epoch's last record there.
         It is accepted under the membership that the last `Assigned` gave, also between `Revoked` and `release`.
+        With no records and no offsets it does nothing.
         Raises Fenced (that membership is over, or the epoch was begun under an earlier one), Aborted (nothing of the
-        epoch is visible) or Unknown (it may or may not be: ask `Source.committed`). Then the epoch is empty.
+        epoch is visible), Rejected (the same, and trying again is of no use) or Unknown (it may be visible or not: when
+        `abort` has returned that is settled, and `Source.committed` tells). Then the epoch is empty.
         """
 
     async def abort(self) -> None:
-        """Drop the open epoch."""
+        """Drop the open epoch; when this returns, what was committed is committed, and nothing else ever will be."""
 
     async def close(self) -> None:
         """Drop the open epoch and give the sink back."""
@@ -175,8 +230,8 @@ class Sink(Protocol):
 class Log(Protocol):
     """Topics, plain reads, and the doors for workers."""
 
-    async def topics(self) -> Mapping[str, Topic]:
-        """All topics by name."""
+    async def topics(self, describe: Collection[str] = ()) -> Mapping[str, Topic]:
+        """All topics by name; their configuration is known of those to be described at least."""
 
     async def create(self, name: str, *, partitions: int, config: Mapping[str, str]) -> None:
         """A topic of this name exists; one that is there is left as it is."""
@@ -190,17 +245,28 @@ class Log(Protocol):
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """The high watermark: behind the last record, committed or not."""
 
-    async def source(self, group: str, member: str, tasks: Sequence[TaskInput]) -> Source:
+    async def source(
+        self, group: str, member: str, tasks: Sequence[TaskInput], *, plan: str = "", shared: bytes = b""
+    ) -> Source:
         """Join a group; `poll` gives `Assigned` first, as soon as the others have given up what they had.
 
         A member of the same name is replaced at once and gives up nothing: its tasks pass to the new one.
+        Where members come with different `plan`s, those of the plan that fewer have get no tasks. `shared` is what the
+        member would have the group agree on: see `Assigned`.
         """
 
-    async def sink(self, source: Source | None, member: str) -> Sink:
-        """Begin writing; with a source, offsets are committed under its membership."""
+    async def sink(self, source: Source | None, member: str, *, exactly_once: bool = True) -> Sink:
+        """Begin writing; with a source, offsets are committed under its membership.
+
+        Another sink of the same member is fenced, and what it had open is dropped. Without `exactly_once` what is sent
+        may be visible before `commit` returns, and stay so when it does not: offsets move last.
+        """
 
     async def committed(self, group: str) -> Mapping[Partition, Committed]:
         """What a group has committed, seen from outside of it."""
+
+    async def group(self, group: str) -> GroupView:
+        """Who is in a group; nobody is in one that does not exist."""
 
     async def purge(self, before: Mapping[Partition, int]) -> None:
         """Records below these offsets may be deleted."""
@@ -265,6 +331,20 @@ class Unknown(LogError):
 
     def __str__(self) -> str:
         return f"{self.args[0]}; the epoch may be visible or not: compare the group's committed offsets and metadata"
+
+
+class Rejected(LogError):
+    """What was to be written is refused and would be again: its message says what, why and the way out."""
+
+
+class GroupFailed(LogError):
+    """A member of the group met an error that it must not go on from, so that none does."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"another worker of the group has failed, so all of them stop. It said: {self.args[0]}"
 
 
 class OffsetOutOfRange(LogError):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from streamproc.log import Columns, Partition, WireHeaders
+from streamproc.log import Columns, Partition, WireHeaders, size_bytes
 
 
 class Outputs:
-    """Records on their way to the sink; a failed step adds none of a batch."""
+    """Records on their way to the sink; a failed step adds none of a batch. `size_bytes` is an estimate."""
 
     def __init__(self) -> None:
         self._columns: dict[Partition, Columns] = {}
         self.count = 0
+        self.size_bytes = 0
 
     def add(
         self,
@@ -24,6 +25,7 @@ class Outputs:
     ) -> None:
         """Append records to a partition, behind those that are there."""
         self.count += len(timestamps)
+        self.size_bytes += size_bytes(keys) + size_bytes(values)
         columns = self._columns.get(partition)
         if columns is None:
             columns = self._columns[partition] = Columns([], [], [])
@@ -65,8 +67,10 @@ class Outputs:
         """What was added since the mark is taken back."""
         self._columns = {p: self._columns[p].cut(0, count) for p, count in mark.items()}
         self.count = sum(map(len, self._columns.values()))
+        self.size_bytes = sum(columns.size_bytes for columns in self._columns.values())
 
     def take(self) -> dict[Partition, Columns]:
         """What was added since the last call."""
-        taken, self._columns, self.count = self._columns, {}, 0
+        taken, self._columns = self._columns, {}
+        self.count = self.size_bytes = 0
         return taken

@@ -163,8 +163,14 @@ class Plan:
                 raise DefinitionError(msg)
         return stages
 
-    def resolve(self, partitions_of: Callable[[str], int]) -> Topology:
-        """Fix the numbers of partitions and tasks, given those of the source topics."""
+    def resolve(
+        self, partitions_of: Callable[[str], int], there: Callable[[str], int | None] = lambda _: None
+    ) -> Topology:
+        """Fix the numbers of partitions and tasks, given those of the source topics.
+
+        An internal topic whose number nothing else says keeps the one that it has, if it is `there`: the state behind
+        it is where its keys are, whatever has become of the sources.
+        """
         partitions: dict[str, int] = {}
         tasks: dict[str, int] = {}
         waiting = list(self.stages)
@@ -184,10 +190,14 @@ class Plan:
                 else:
                     assert isinstance(node.kind, RepartitionNode)
                     widest = max(tasks[feeder.name] for feeder in feeding[node.id])
-                    partitions[name] = node.kind.partitions or widest
+                    partitions[name] = node.kind.partitions or there(name) or widest
             tasks[stage.name] = max(partitions[self.topic_of(node)] for node in stage.inputs)
             self._check_copartitioned(stage, partitions)
-        return Topology(partitions, tasks)
+        return Topology(partitions, tasks, frozenset(filter(self._may_grow, partitions)))
+
+    def _may_grow(self, topic: str) -> bool:
+        """Whether a topic may gain partitions: nothing that reads it directly keeps state by its partitions."""
+        return not any(stage.stateful and topic in map(self.topic_of, stage.inputs) for stage in self.stages)
 
     def _check_copartitioned(self, stage: Stage, partitions: Mapping[str, int]) -> None:
         counts = {self.topic_of(node): partitions[self.topic_of(node)] for node in stage.inputs}
@@ -202,20 +212,36 @@ class Plan:
 
 
 class Topology(NamedTuple):
-    """How many partitions each topic that is read has, and how many tasks each stage."""
+    """How many partitions each topic that is read has, and how many tasks each stage.
+
+    growing   the topics that may have more than when they were last read
+    """
 
     partitions: Mapping[str, int]
     tasks: Mapping[str, int]
+    growing: frozenset[str] = frozenset()
 
-    def check_partitions(self, app: str, topic: str, committed: Committed) -> None:
-        """Raise PlanChanged unless a topic has as many partitions as when an offset of it was committed."""
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any of the numbers."""
+        content = repr((sorted(self.partitions.items()), sorted(self.tasks.items())))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def check_partitions(self, app: str, topic: str, committed: Committed) -> bool:
+        """Whether a topic has gained partitions since an offset of it was committed.
+
+        Raises PlanChanged where their number has changed and must not.
+        """
         before, now = msgspec.json.decode(committed.metadata).get("partitions"), self.partitions[topic]
-        if before != now:
+        if before == now:
+            return False
+        if topic not in self.growing or before is None or before > now:
             msg = (
                 f"topic {topic!r} had {before} partitions when app {app!r} last ran and has {now} now: keyed state "
                 "would no longer be where its keys are. Run under another App name, or: streamproc reset MODULE:APP"
             )
             raise PlanChanged(msg)
+        return True
 
 
 def _children(nodes: Iterable[Node]) -> dict[Port, list[tuple[Node, int]]]:

@@ -45,8 +45,11 @@ class Reader(Protocol):
     def restore(self, committed: Committed) -> None:
         """Go on from a committed position."""
 
-    def reset(self) -> None:
-        """Begin at the first record."""
+    def reset(self, first: int) -> None:
+        """Begin at the first record, which is at this offset."""
+
+    def set_back(self, to_ms: int) -> None:
+        """Nothing that it knows of time is beyond the instant."""
 
 
 BadRecords = Callable[[Chunk, int, Exception], None]
@@ -109,8 +112,11 @@ class SourceReader:
         stored = msgspec.json.decode(committed.metadata)
         self.position, self.clock, self.idle = committed.offset, stored["clock"], stored["idle"]
 
-    def reset(self) -> None:
-        self.position, self.clock, self.idle = 0, NEVER, False
+    def reset(self, first: int) -> None:
+        self.position, self.clock, self.idle = first, NEVER, False
+
+    def set_back(self, to_ms: int) -> None:
+        self.clock = min(self.clock, to_ms)
 
     def _clocks(self, timestamps: Sequence[int]) -> list[int | None] | None:
         before = self.clock
@@ -209,11 +215,17 @@ class InternalReader:
         return [list(mark) for mark in self._edges.values()]
 
     def set_vector(self, vector: Sequence[Sequence[Any]], *, closed_to: int) -> None:
-        """Go on from a stored vector, whatever was read since; empty: the task has committed nothing."""
+        """Go on from a stored vector, whatever was read since; empty: the task has committed nothing.
+
+        An edge that is not in it is of a partition that its source has gained: as one that was left out as idle.
+        """
         self.closed_to = closed_to
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in self._edges}
         for mark in (Mark(*row) for row in vector):
             self._take(mark)
+        if 0 < len(vector) < len(self._edges):
+            known = [mark.watermark for mark in (Mark(*row) for row in vector) if mark.flag != IDLE]
+            self.closed_to = max(closed_to, min(known, default=NEVER))
 
     def metadata(self) -> dict[str, Any]:
         return {"grace": self._grace_ms, "origins": self._keeps_origins}
@@ -226,8 +238,12 @@ class InternalReader:
         stored = msgspec.json.decode(committed.metadata)
         return self._grace_ms < stored["grace"] or (self._keeps_origins and not stored["origins"])
 
-    def reset(self) -> None:
-        self.position = 0
+    def reset(self, first: int) -> None:
+        self.position = first
+
+    def set_back(self, to_ms: int) -> None:
+        self.clock, self.closed_to = min(self.clock, to_ms), min(self.closed_to, to_ms)
+        self._edges = {edge: mark.up_to(to_ms) for edge, mark in self._edges.items()}
 
     def _take(self, mark: Mark) -> None:
         known = self._edges.get((mark.stage, mark.task))

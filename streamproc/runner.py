@@ -5,8 +5,8 @@
                  v         |
                watch(worker): whoever looks on
 
-SIGINT or SIGTERM asks the run to stop: the open epoch is committed first. A second one stops it where it is: the open
-epoch is not committed, as after kill -9, and read again by the next run.
+A run that is asked to stop (`streamproc.stop`) commits the open epoch and leaves the group. Where that takes too long,
+and where a run ends by an error, the epoch is abandoned: read again by whoever comes next.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import msgspec
 
 from streamproc.app import App
 from streamproc.clock import SystemClock
 from streamproc.launch import end_of_input, prepare
-from streamproc.log import Log, Partition
+from streamproc.log import Log, LogError, Partition
 from streamproc.operators.batch import FOREVER, NEVER
 from streamproc.settings import Settings
 from streamproc.state.memory import MemoryDisk
 from streamproc.state.store import Disk
+from streamproc.stop import GIVE_BACK_S, Stop, done_within, leaving_in_time
 from streamproc.worker import Worker
 
 logger = logging.getLogger("streamproc")
 
+ABANDON_S: Final = 5.0
+"""For leaving the group after an error."""
+ANSWER_S: Final = 1.0
+UNASKED_S: Final = 10.0
 POLL_MS: Final = 200
 """How long a turn waits for records: the delay, at most, of a first signal to a run that has nothing to do."""
 
@@ -73,32 +75,6 @@ class Progress(msgspec.Struct, frozen=True):
         return f"{stages} in {self.seconds:.1f} s{late}{skipped}"
 
 
-class Stop(AbstractContextManager["Stop"]):
-    """Within it, a first SIGINT or SIGTERM sets `requested`, a second ends the process by SystemExit, at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._heard)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        # Not add_signal_handler: the event loop gets no turn while a function of the user runs.
-        if self.requested:
-            raise SystemExit(128 + number)
-        self.requested = True
-        logger.warning("%s: committing what was read; once more stops at once", signal.Signals(number).name)
-
-
 class Run:
     """A run under way: the log, and the worker once it has begun."""
 
@@ -107,32 +83,51 @@ class Run:
         self.log = log
         self.worker = worker
         self._began = time.monotonic()
-        self._first: dict[Partition, int] = {}
+        self._read: dict[str, int] = {}
+        """Records so far, by stage; those of tasks that others have now too."""
+        self._positions: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
+        self._ask_from = 0.0
 
     async def progress(self) -> Progress:
-        """How far it is now."""
+        """How far it is now. Where the log does not say how far there is to go, as far as it said last."""
         stages = []
         for stage in self.app.plan.stages:
             tasks = [task for task in self.worker.tasks.values() if task.id.stage == stage.name]
             positions = {partition: r.position for task in tasks for partition, r in task.readers.items()}
-            ends = await self.log.ends(list(positions))
+            await self._ask_ends(list(positions))
             known = [mark for task in tasks if NEVER < (mark := task.watermark()) < FOREVER]
             stages.append(
                 StageProgress(
                     stage.name,
-                    sum(position - self._first.get(partition, position) for partition, position in positions.items()),
-                    sum(max(0, ends[partition] - position) for partition, position in positions.items()),
+                    self._read.get(stage.name, 0),
+                    sum(max(0, self._ends.get(partition, 0) - position) for partition, position in positions.items()),
                     min(known, default=None),
                 )
             )
         seconds = time.monotonic() - self._began
         return Progress(tuple(stages), dict(self.worker.late), dict(self.worker.skipped), seconds)
 
-    def begin(self) -> None:
-        """Count records from here on: the partitions that came have their committed positions."""
+    async def _ask_ends(self, partitions: Sequence[Partition]) -> None:
+        """Whoever looks on must not hold up the worker: a log that does not answer is not asked again for a while."""
+        if time.monotonic() < self._ask_from:
+            return
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                self._ends.update(await self.log.ends(partitions))
+        except (LogError, TimeoutError) as error:
+            logger.debug("how far there is to go is not known: %r", error)
+            self._ask_from = time.monotonic() + UNASKED_S
+
+    def count(self) -> None:
+        """Count what was read since the last time; partitions that came have their committed positions."""
+        positions = {}
         for task in self.worker.tasks.values():
             for partition, reader in task.readers.items():
-                self._first.setdefault(partition, reader.position)
+                before = self._positions.get(partition, reader.position)
+                self._read[task.id.stage] = self._read.get(task.id.stage, 0) + reader.position - before
+                positions[partition] = reader.position
+        self._positions = positions
 
 
 Watch = Callable[[Run], Awaitable[None]]
@@ -152,41 +147,65 @@ async def run(
     stop: Stop,
     until_end: bool = False,
     watch: Watch = unwatched,
+    member: str | None = None,
 ) -> Progress:
     """Run an app until it is asked to stop, or to the end of its input as it is now; returns how far it came.
 
-    Raises what ends a run: RecordError, LogError, StoreError, PlanChanged. Then nothing of the open epoch is committed.
+    `member` is the worker's name in the app's group; one is made up if there is none. Raises what ends a run:
+    RecordError, LogError, StoreError, PlanChanged. Then nothing of the open epoch is committed.
     """
-    launch = await prepare(app, log)
-    worker = Worker(
-        launch.plan,
-        launch.topology,
-        log,
-        disk,
-        app.codec(),
-        settings=settings,
-        clock=SystemClock(),
-        member=f"worker-{os.getpid()}",
-        partitions_of=launch.partitions_of,
-        end=await end_of_input(launch, log) if until_end else None,
-    )
-    under_way = Run(app, log, worker)
-    await worker.start()
+    worker: Worker | None = None
+    latest = Progress((), {}, {}, 0.0)
     try:
-        while not stop.requested and not (until_end and worker.tasks and worker.done):
-            await worker.turn(POLL_MS)
-            under_way.begin()
-            await watch(under_way)
-            await asyncio.sleep(0)  # a log in this process never waits while it has records
-        progress = await under_way.progress()
-        if until_end and worker.done:  # what is left to read is marks, which nobody waits for
-            stages = [msgspec.structs.replace(stage, lag=0) for stage in progress.stages]
-            progress = msgspec.structs.replace(progress, stages=tuple(stages))
+        async with leaving_in_time(stop):
+            launch = await prepare(app, log)
+            joining = Worker(
+                launch.plan,
+                launch.topology,
+                log,
+                disk,
+                app.codec(),
+                settings=settings,
+                clock=SystemClock(),
+                member=member or f"worker-{os.getpid()}",
+                partitions_of=launch.partitions_of,
+                end=await end_of_input(launch, log) if until_end else None,
+            )
+            await joining.start()
+            worker = joining
+            under_way = Run(app, log, worker)
+            while not stop.requested and not (until_end and worker.done):
+                await worker.turn(POLL_MS)
+                under_way.count()
+                await watch(under_way)
+                await asyncio.sleep(0)  # a log in this process never waits while it has records
+            latest = await under_way.progress()
+            if until_end and worker.done:  # what is left to read is marks, which nobody waits for
+                stages = [msgspec.structs.replace(stage, lag=0) for stage in latest.stages]
+                latest = msgspec.structs.replace(latest, stages=tuple(stages))
+            await worker.stop()
+            latest = msgspec.structs.replace(latest, late=dict(worker.late), skipped=dict(worker.skipped))
+    except TimeoutError:
+        if stop.since is None:
+            raise
+        logger.warning("not done in time: the open epoch is dropped, and read again by whoever comes next")
+        await _abandon(worker, GIVE_BACK_S)
     except BaseException:
-        await worker.abandon()
+        await _abandon(worker, ABANDON_S)
         raise
-    await worker.stop()
-    return msgspec.structs.replace(progress, late=dict(worker.late), skipped=dict(worker.skipped))
+    return latest
+
+
+async def _abandon(worker: Worker | None, within_s: float) -> None:
+    """The worker is given up; what cannot be given back in time is as after kill -9."""
+    if worker is None:
+        return
+    try:
+        why: object = "" if await done_within(worker.abandon(), within_s) else "no answer"
+    except LogError as error:
+        why = error
+    if why:
+        logger.warning("the group was not left: %s", why)
 
 
 def state_folder(app: App, settings: Settings) -> Path:
@@ -195,11 +214,11 @@ def state_folder(app: App, settings: Settings) -> Path:
 
 
 def state_root(settings: Settings) -> Path:
-    """Where the stores of all apps are: `state_dir`, else beside the local log, else .streamproc/state."""
+    """Where the stores of all apps are: `state_dir`, else beside the local log, else .streamproc/kafka/state."""
     scheme, _, place = settings.broker.partition("://")
     if settings.state_dir is not None:
         return Path(settings.state_dir)
-    return Path(place) / "state" if scheme == "local" else Path(".streamproc") / "state"
+    return Path(place if scheme == "local" else ".streamproc/kafka") / "state"
 
 
 def open_disk(app: App, settings: Settings) -> Disk:

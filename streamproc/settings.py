@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -16,18 +16,43 @@ DEFAULT_BROKER: Final = "local://.streamproc"
 ENVIRONMENT_PREFIX: Final = "STREAMPROC_"
 
 
+_DURATIONS: Final = (
+    "epoch_interval",
+    "idle",
+    "ahead",
+    "drift",
+    "session_timeout",
+    "heartbeat",
+    "rebalance_timeout",
+    "transaction_timeout",
+    "request_timeout",
+)
+_COUNTS: Final = ("epoch_records", "epoch_bytes", "cache_bytes", "fetch_bytes")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a worker. Durations are "10s", "5m", "250ms" or timedelta.
 
-    broker           where the records are: memory://, local://DIR
-    state_dir        where the stores are; None: DIR/state of a local log, else .streamproc/state
+    broker           where the records are: kafka://HOST:PORT,..., local://DIR, memory://
+    state_dir        where the stores are; None: DIR/state of a local log, else .streamproc/kafka/state
     guarantee        exactly_once: outputs, state and offsets move together
     epoch_interval   an epoch is committed after so long,
-    epoch_records    or after so many records read or written
+    epoch_records    or after so many records read or written,
+    epoch_bytes      or so many bytes of them
     idle             a partition that is read to its end and silent for so long no longer holds time back; None: never
     ahead            how far a payload timestamp may lie beyond the time at which the log took the record
     drift            how far in event time one partition is read ahead of another that has more to read
     cache_bytes      what the decoded state of a worker may take up
+
+    Of Kafka alone:
+
+    fetch_bytes          how much of a partition is read at once
+    session_timeout      a worker that is not heard of for so long is taken for dead
+    heartbeat            how often a worker is heard of, and hears that the group changes
+    rebalance_timeout    how long a worker may take to give up its tasks
+    transaction_timeout  an epoch that is open for so long is aborted by the broker
+    request_timeout      how long an answer is waited for
+    kafka                settings of the client: security_protocol, sasl_mechanism, ssl_cafile, ...
     """
 
     broker: str = DEFAULT_BROKER
@@ -35,13 +60,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     guarantee: Guarantee = "exactly_once"
     epoch_interval: Duration = "200ms"
     epoch_records: int = 100_000
+    epoch_bytes: int = 64 << 20
     idle: Duration | None = "30s"
     ahead: Duration = "1h"
     drift: Duration = "1m"
     cache_bytes: int = 64 << 20
+    fetch_bytes: int = 1 << 20
+    session_timeout: Duration = "45s"
+    heartbeat: Duration = "300ms"
+    rebalance_timeout: Duration = "60s"
+    transaction_timeout: Duration = "15s"
+    request_timeout: Duration = "8s"
+    kafka: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
-        for name in ("epoch_interval", "idle", "ahead", "drift"):
+        for name in _DURATIONS:
             value = getattr(self, name)
             if value is not None or name != "idle":
                 try:
@@ -52,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.guarantee not in get_args(Guarantee):
             msg = f"setting guarantee is {self.guarantee!r}: it is one of {', '.join(get_args(Guarantee))}"
             raise SettingsError(msg)
-        for name in ("epoch_records", "cache_bytes"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 msg = f"setting {name} is {value!r}: it is a whole number, at least 1"
@@ -77,17 +110,37 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], app:
     }
     chosen = dict(app)
     for name in names:
+        if name == "kafka":
+            continue
         if name in given:
             chosen[name] = given[name]
         if flags.get(name) is not None:
             chosen[name] = flags[name]
+    chosen["kafka"] = {**app.get("kafka", {}), **_client_settings(given), **_named_values(flags.get("kafka") or ())}
     return Settings(**{name: _parsed(name, value) for name, value in chosen.items()})
+
+
+def _client_settings(given: Mapping[str, str]) -> dict[str, str]:
+    """STREAMPROC_KAFKA_SASL_MECHANISM is client setting sasl_mechanism."""
+    return {name.removeprefix("kafka_"): text for name, text in given.items() if name.startswith("kafka_")}
+
+
+def _named_values(texts: Iterable[str]) -> dict[str, str]:
+    """The values of --kafka NAME=VALUE."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            msg = f"setting kafka is {text!r}: write NAME=VALUE, such as security_protocol=SASL_SSL"
+            raise SettingsError(msg)
+        found[name] = value
+    return found
 
 
 def _parsed(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if name in ("epoch_records", "cache_bytes"):
+    if name in _COUNTS:
         try:
             return int(value)
         except ValueError:

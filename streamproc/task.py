@@ -49,12 +49,14 @@ class Sealed(msgspec.Struct):
     marks      by topic, what the task says to all its partitions
     changes    of state, by store key; None deletes
     positions  of its inputs, with what is committed beside them
+    ended_run  the run whose end it has reached; 0: none
     """
 
     outputs: dict[Partition, Columns]
     marks: dict[str, Mark]
     changes: dict[bytes, bytes | None]
     positions: dict[Partition, tuple[int, dict[str, Any]]]
+    ended_run: int
 
 
 class Task:
@@ -178,9 +180,12 @@ class Task:
     # ------------------------------------------------------------------------------------ an epoch
 
     def step(self, chunk: Chunk) -> None:
-        """Take the records of a chunk."""
-        self.dirty = True
+        """Take the records of a chunk; where it is but a gap, there is nothing to commit."""
         reader = self.readers[chunk.partition]
+        if not chunk.offsets:
+            reader.position = chunk.next_offset
+            return
+        self.dirty = True
         if isinstance(reader, SourceReader) and reader.idle:
             self.wake(reader)
         node = self._nodes[chunk.partition]
@@ -252,7 +257,7 @@ class Task:
         for table in self._tables():
             changes.update(table.seal())
         positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
-        return Sealed(self._outputs.take(), self._marks(), changes, positions)
+        return Sealed(self._outputs.take(), self._marks(), changes, positions, self._ended_run)
 
     def settle(self, sealed: Sealed, changelog_position: int | None, *, cache_bytes: int, now_ms: int) -> None:
         """The epoch is committed: bring the store up to it. The position is None when it had no changes."""
@@ -278,6 +283,26 @@ class Task:
             table.abort()
         self._reopen()
 
+    def beyond(self, at_ms: int) -> list[tuple[str, int]]:
+        """What this task knows of time that is beyond the instant: (what, its time)."""
+        sources = [reader for reader in self.readers.values() if isinstance(reader, SourceReader)]
+        clocks = [(f"clock of {r.partition.topic}/{r.partition.number}", r.clock) for r in sources]
+        watermarks = [
+            (f"watermark of {step.node.name} in {self.id.stage}/{self.id.number}", step.operator.watermark)
+            for step in self.flow.steps
+            if step.operator.stateful or step.operator.retimes
+        ]
+        return [(what, ms) for what, ms in (*clocks, *watermarks) if at_ms < ms < FOREVER]
+
+    def set_back(self, to_ms: int) -> None:
+        """Nothing that it knows of time is beyond the instant; what was closed by then is gone all the same."""
+        self.dirty = True
+        for reader in self.readers.values():
+            reader.set_back(to_ms)
+        for step in self.flow.steps:
+            for attribute in step.operator.remembers:
+                setattr(step.operator, attribute, min(getattr(step.operator, attribute), to_ms))
+
     def repeat_marks(self) -> None:
         """Say everything again with the next epoch, for a reader that may have missed it."""
         self.dirty = self.dirty or bool(self._feeds)
@@ -292,6 +317,11 @@ class Task:
     def output_count(self) -> int:
         """How many records the open epoch has written so far."""
         return self._outputs.count
+
+    @property
+    def output_bytes(self) -> int:
+        """What they take up, about."""
+        return self._outputs.size_bytes
 
     def take_alarms(self) -> list[tuple[str, int]]:
         """Where the law of time was broken since the last call: (what, how many records)."""
@@ -341,12 +371,8 @@ class Task:
 
 def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
     """The records of a chunk, each as a chunk of its own."""
-    for i, offset in enumerate(chunk.offsets):
-        last = i + 1 == len(chunk.offsets)
-        after = chunk.next_offset if last else chunk.offsets[i + 1]
-        yield i, Chunk(chunk.partition, [offset], after, chunk.columns.cut(i, i + 1))
-    if not len(chunk.offsets):
-        yield 0, chunk
+    for i in range(len(chunk.offsets)):
+        yield i, chunk.cut(i, i + 1)
 
 
 def _changed(task: TaskId, what: str) -> str:

@@ -43,7 +43,7 @@ class Topic(Generic[K, V]):
     tz             where naive times of `timestamp=` are
     on_error       for verbs that say nothing else; None: the app's
     partitions     how many the topic gets when streamproc makes it; None: its own choice
-    retention_ms   how long records are kept when streamproc makes the topic; None: the broker's choice
+    retention_ms   how long records are kept when streamproc makes the topic; None: for ever
 
     >>> Topic("tweets", value=dict[str, int], grace="5s").grace_ms
     5000

@@ -9,73 +9,77 @@ One epoch, and what happens if the process dies behind each step:
  5. purge           now and then: what of an internal topic was read and is committed is deleted. Dies before: a later
                     epoch purges more.
 
-Log first, disk second, never the reverse: what is on disk was committed.
+Log first, disk second, never the reverse: what is on disk was committed. What the log may answer to a commit:
+
+    done       settle
+    Aborted    nothing of it is visible: tables go back to their stores, readers to the committed offsets, and epochs
+               are smaller for a while (`streamproc.epoch_limits`)
+    Unknown    it may be visible or not: that is settled (`Sink.abort`, until it returns), then the tasks are opened
+               again from what is committed, which is right either way
+    Fenced     the membership is over, and the tasks may be somebody else's: they are dropped
+    Rejected   whoever took the tasks over would be told the same: the whole group stops, as it does for a record that
+               fails
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from streamproc.assembly import Assembly
+from streamproc.care import Care
 from streamproc.clock import Clock
 from streamproc.collection import collection_paused
-from streamproc.errors import PlanChanged, RecordError
-from streamproc.failures import Failures
+from streamproc.end_of_input import EndOfInput, EndWatch, agreed_end, encode_end
+from streamproc.epoch_limits import EpochLimits
+from streamproc.epoch_writer import EpochWriter
+from streamproc.errors import RecordError, StreamprocError
 from streamproc.idle import IdleWatch
-from streamproc.internal_topic import Mark, has_rows, mark_columns
+from streamproc.incidents import Incidents
+from streamproc.jobs import Jobs, LoopJobs
 from streamproc.log import (
+    Aborted,
     Assigned,
     Chunk,
-    Columns,
-    Committed,
     Fenced,
     Log,
     LogError,
+    OffsetOutOfRange,
     Partition,
+    Rejected,
     Replaced,
     Revoked,
     Source,
     TaskInput,
+    Unknown,
+    UnknownTopic,
 )
-from streamproc.operators.batch import NEVER
+from streamproc.opening import Opener, Openings
+from streamproc.owned_tasks import OwnedTasks
 from streamproc.pacing import readable
-from streamproc.plan import Plan, Stage, TaskId, Topology
-from streamproc.reader import InternalReader, SourceReader
-from streamproc.restore import restore
+from streamproc.plan import Plan, TaskId, Topology
+from streamproc.purging import Purging
+from streamproc.reader import SourceReader
+from streamproc.restore import Restoring
 from streamproc.settings import Settings
 from streamproc.state.codec import Codec
-from streamproc.state.errors import StoreError, StoreLocked
+from streamproc.state.errors import StoreError
 from streamproc.state.store import Disk
+from streamproc.tally import Tally
 from streamproc.task import Sealed, Task
 from streamproc.windows.duration import duration_ms
 
 logger = logging.getLogger("streamproc")
 
-PURGE_RECORDS: Final = 50_000
-"""So many records of a partition of an internal topic must have been read and committed before they are purged."""
-OPENING_MS: Final = 2_000
-"""So long a task waits for its store to be given back by a worker on the same disk."""
+OPENING_TURN_MS: Final = 20
+"""So long a turn waits for a task that is being opened, when there is nothing else to do."""
+REASON_CHARS: Final = 2_000
+"""So much of an error is told to the group."""
 
-
-WAITING_RECORDS: Final = 10_000
-"""How many records are looked at at once for rows of an earlier plan."""
-
-
-class EndOfInput(msgspec.Struct, frozen=True):
-    """Where a run until the end stops: one snapshot of the sources' end offsets, for the whole group.
-
-    run       tells this snapshot from others, so that an end of an earlier run is not taken for one of this
-    until_ms  the sources' clocks go on to this instant before they end (timers of tests)
-    """
-
-    offsets: Mapping[Partition, int]
-    run: int
-    until_ms: int = NEVER
+_OF_THE_GROUP = (StreamprocError, Rejected, OffsetOutOfRange, UnknownTopic)
+"""Errors that whoever took the tasks over would meet too; those of a disk or of a connection are this worker's."""
 
 
 class Worker:
@@ -94,6 +98,7 @@ class Worker:
         member: str,
         partitions_of: Callable[[str], int],
         end: EndOfInput | None = None,
+        jobs: Jobs | None = None,
     ) -> None:
         self._plan = plan
         self._topology = topology
@@ -103,32 +108,25 @@ class Worker:
         self._clock = clock
         self._member = member
         self._end = end
-        self._ahead_ms = duration_ms(settings.ahead)
-        self._epoch_ms = duration_ms(settings.epoch_interval)
+        self._jobs: Jobs = LoopJobs() if jobs is None else jobs
         self._drift_ms = duration_ms(settings.drift)
-        self._assembly = Assembly(plan, topology, codec, partitions_of=partitions_of, ahead_ms=self._ahead_ms)
-        self._stages = {stage.name: stage for stage in plan.stages}
-        self._tasks: dict[TaskId, Task] = {}
-        self._owners: dict[Partition, Task] = {}
-        self._to_open: list[TaskId] = []
-        """Tasks that came and whose stores are still with their last owner."""
-        self._open_by_ms = 0
-        self._known: dict[Partition, Committed] = {}
-        """What is committed for the partitions of these tasks, as far as this worker knows."""
-        self._purged: dict[Partition, int] = {}
-        """Up to where this worker has purged internal topics; what was purged before it came is not known."""
-        self._caught_up: set[Partition] = set()
-        self._careful_to: dict[TaskId, dict[Partition, int]] = {}
-        """Tasks to be stepped record by record, and up to where."""
+        ahead_ms = duration_ms(settings.ahead)
+        self._assembly = Assembly(plan, topology, codec, partitions_of=partitions_of, ahead_ms=ahead_ms)
+        self._writer = EpochWriter(plan, topology, member)
+        self._limits = EpochLimits(settings)
         self._idle = IdleWatch(None if settings.idle is None or end is not None else duration_ms(settings.idle))
-        self._epoch = 0
-        self._epoch_began_ms = 0
-        self._epoch_records = 0
-        self.late: dict[str, int] = {}
-        """Late records so far, by step."""
-        self.skipped: dict[str, int] = {}
-        """Records left out by the error policy so far, by step."""
-        self._polled: set[Partition] = set()
+        self._incidents = Incidents()
+
+        self._tasks = OwnedTasks()
+        self._care = Care()
+        self._tally = Tally()
+        self._purging = Purging(log)
+        self._assigned = self._was_assigned = False
+        """Whether it has been told its tasks and has not given them up: before, and between, it does nothing."""
+        self._settled = True
+        """Whether the log has nothing of an earlier epoch open. If not, no task is open either."""
+        self._group_told = False
+        """Whether the group was told to stop."""
 
     # ------------------------------------------------------------------------------------ life
 
@@ -139,102 +137,154 @@ class Worker:
             for stage in self._plan.stages
             for number in range(self._topology.tasks[stage.name])
         ]
-        self._source: Source = await self._log.source(self._plan.app, self._member, inputs)
-        self._sink = await self._log.sink(self._source, self._member)
-        self._epoch_began_ms = self._clock.now_ms()
+        self._end_watch = EndWatch(self._log, self._plan, {p for task in inputs for p in task.partitions})
+        exactly_once = self._settings.guarantee == "exactly_once"
+        self._source: Source = await self._log.source(
+            self._plan.app,
+            self._member,
+            inputs,
+            plan=f"{self._plan.fingerprint}-{self._topology.fingerprint}",
+            shared=encode_end(self._end),
+        )
+        try:
+            self._sink = await self._log.sink(self._source, self._member, exactly_once=exactly_once)
+        except BaseException:
+            await self._source.leave()
+            raise
+        self._opener = Opener(
+            self._plan,
+            self._topology,
+            self._log,
+            self._source,
+            self._disk,
+            self._assembly,
+            clock=self._clock,
+            jobs=self._jobs,
+            exactly_once=exactly_once,
+            until_end=self._end is not None,
+        )
+        self._openings = Openings(self._opener, self._jobs)
+        self._limits.begin(self._clock.now_ms())
 
     async def turn(self, timeout_ms: int) -> bool:
-        """One round: what the log has, steps, perhaps a commit. False when there was nothing to do for `timeout_ms`."""
+        """One round: what the log has, steps, perhaps a commit. False when there was nothing to do for `timeout_ms`.
+
+        Raises what ends the worker; what would end the others too has been told to them.
+        """
         try:
             return await self._turn(timeout_ms)
         except Replaced:
             raise
         except Fenced as error:
             logger.warning("%s: %s", self._member, error)
-            await self._sink.abort()
-            self._drop_tasks()
+            self._limits.halve()  # a step may have taken longer than a session
+            await self._drop_tasks()
+            self._settled = False
+            await self._settle()
             return True
+        except _OF_THE_GROUP as error:
+            await self._fail_group(error)
+            raise
 
     async def stop(self) -> None:
         """Commit what was read, leave the group, give everything back."""
         try:
-            if self._tasks:
+            if self._assigned:
                 await self._commit()
-                if any(task.dirty for task in self._tasks.values()) or self._careful_to:
+                if self._tasks.dirty or self._care or not self._settled:
                     logger.warning("%s: the last epoch failed, so its records will be read again", self._member)
         except Fenced as error:
             logger.warning("%s: %s", self._member, error)
         finally:
-            await self._sink.abort()
-            self._drop_tasks()
-        await self._source.leave()
-        await self._sink.close()
+            await self.abandon()
 
     async def abandon(self) -> None:
-        """Leave without committing: the open epoch is dropped."""
-        await self._sink.abort()
-        self._drop_tasks()
-        await self._source.leave()
-        await self._sink.close()
+        """Leave without committing: the open epoch is dropped. What the log does not answer to is as after kill -9."""
+        await self._drop_tasks()
+        for leave in (self._sink.abort, self._source.leave, self._sink.close):
+            try:
+                await leave()
+            except LogError as error:
+                logger.warning("%s: left behind: %s", self._member, error)
 
     @property
     def done(self) -> bool:
-        """Whether every task this worker has is at the end of the input, and that is committed."""
-        run = self._end.run if self._end else None
-        return not self._to_open and all(task.ended_run == run and not task.dirty for task in self._tasks.values())
+        """Whether all tasks of the plan are at the end of the input, wherever they are, and that is committed."""
+        return self._end_watch.over and not self._tasks.dirty
 
     @property
     def tasks(self) -> Mapping[TaskId, Task]:
-        """The tasks this worker has."""
+        """The tasks this worker steps."""
         return self._tasks
+
+    @property
+    def late(self) -> Mapping[str, int]:
+        """Late records so far, by step."""
+        return self._tally.late
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Records left out by the error policy so far, by step."""
+        return self._tally.skipped
+
+    @property
+    def restoring(self) -> Mapping[TaskId, Restoring]:
+        """The tasks this worker is opening, and how far their state is."""
+        return self._openings.restoring
 
     # ------------------------------------------------------------------------------------ a turn
 
     async def _turn(self, timeout_ms: int) -> bool:
-        due_in_ms = max(0, self._epoch_began_ms + self._epoch_ms - self._clock.now_ms())
-        dirty = any(task.dirty for task in self._tasks.values())
-        events = await self._source.poll(self._readable(), min(timeout_ms, due_in_ms) if dirty else timeout_ms)
-        chunks = []
+        under_way = not await self._settle() or len(self._openings) > 0
+        dirty = self._tasks.dirty
+        wait_ms = min(timeout_ms, self._limits.due_in_ms(self._clock.now_ms())) if dirty else timeout_ms
+        events = await self._source.poll(self._readable(), 0 if self._openings else wait_ms)
         for event in events:
             if isinstance(event, Revoked):
-                self._to_open.clear()
-                await self._commit()
-                await self._source.release()
+                await self._release()
             elif isinstance(event, Assigned):
-                await self._assign([TaskId(*task) for task in event.tasks])
-            else:
-                chunks.append(event)
-        if self._to_open:
-            await self._open_tasks()
-        if chunks or not events:
-            self._caught_up = (self._caught_up | self._polled) - {chunk.partition for chunk in chunks}
-        for chunk in sorted(chunks, key=lambda chunk: self._owners[chunk.partition].readers[chunk.partition].clock):
-            if not await self._step(chunk):
-                return True
+                await self._assign(event)
+        if not self._assigned:
+            return bool(events)
+        await self._open_tasks(0 if events else min(wait_ms, OPENING_TURN_MS))
+        if not await self._take([event for event in events if isinstance(event, Chunk)]):
+            return True
         moved = await self._watch_idle() or await self._finish()
-        nothing_more = self._end is not None and not events
-        await self._commit_if_due(at_once=nothing_more)
-        return bool(events) or moved or dirty
+        await self._commit_if_due(at_once=self._end is not None and not events)
+        await self._look_for_the_end()
+        return bool(events) or moved or dirty or under_way
 
     def _readable(self) -> Sequence[Partition]:
         """The partitions to read next: none too far ahead of one that has more to read."""
-        ends = {} if self._end is None else self._end.offsets
-        over = {p for p, task in self._owners.items() if p in ends and task.readers[p].position >= ends[p]}
-        found = readable(self._plan, self._tasks.values(), self._caught_up | over, self._drift_ms)
-        self._polled = set(found) - over
-        return [p for p in found if p not in over]
+        over: set[Partition] = set()
+        if self._end is not None:
+            over = {r.partition for r in self._tasks.source_readers if r.position >= self._end.of(r.partition)}
+        caught_up = over.union(self._source.at_end(self._tasks.partitions))
+        return [p for p in readable(self._plan, self._tasks.values(), caught_up, self._drift_ms) if p not in over]
+
+    async def _take(self, chunks: Sequence[Chunk]) -> bool:
+        """Step chunks, those furthest behind in event time first; False when their epoch had to be dropped."""
+        for chunk in chunks:  # all of them first: an epoch may end between two, and must not call the second one's idle
+            reader = self._tasks.reader(chunk.partition)
+            if isinstance(reader, SourceReader) and reader.idle and chunk.offsets:
+                self._tasks.reading(chunk.partition).wake(reader)
+        for chunk in sorted(chunks, key=lambda chunk: self._tasks.reader(chunk.partition).clock):
+            if chunk.offsets:
+                self._idle.heard(chunk.partition, self._clock.now_ms())
+            if self._end is not None and self._tasks.reads_source(chunk.partition):
+                chunk = self._end.cut(chunk)  # noqa: PLW2901 - what of it is of this run
+            for part in self._limits.parts(chunk):
+                if not await self._step(part) or (self._is_full() and not await self._commit()):
+                    return False
+        return True
 
     async def _step(self, chunk: Chunk) -> bool:
-        """Take a chunk; False when its epoch had to be dropped."""
-        task = self._owners[chunk.partition]
-        if self._end is not None and chunk.partition in self._end.offsets:
-            chunk = _cut(chunk, self._end.offsets[chunk.partition])
-        if len(chunk.offsets):
-            self._idle.heard(chunk.partition, self._clock.now_ms())
-        self._epoch_records += len(chunk.offsets)
+        """Let a task take a chunk; False when the epoch had to be dropped."""
+        self._limits.read(chunk)
+        task = self._tasks.reading(chunk.partition)
         return await self._guarded(task, lambda: task.step(chunk))
 
-    async def _guarded(self, task: Task, work: Callable[[], None]) -> bool:
+    async def _guarded(self, task: Task, work: Callable[[], None], *, closing: bool = False) -> bool:
         """Let a task work. When a function of the user raises, drop the epoch; read it again record by record."""
         try:
             with collection_paused():
@@ -243,270 +293,231 @@ class Worker:
             raise
         except Exception as error:
             if task.flow.careful:
+                await self._fail_group(error)
                 raise
             logger.info("%s/%s: %r in a batch; reading again record by record", *task.id, error)
-            self._careful_to[task.id] = {partition: reader.position for partition, reader in task.readers.items()}
+            self._care.begin(task, closing=closing)
             await self._abort()
             return False
+        if closing:
+            self._care.closed(task)
         return True
+
+    async def _watch_idle(self) -> bool:
+        """Leave source partitions out of the minimum that are read to their end and silent."""
+        at_end = self._source.at_end(self._tasks.partitions)
+        silent = self._idle.silent(self._tasks.source_readers, at_end, self._clock.now_ms())
+        if not silent:
+            return False
+        ends = await self._log.ends([reader.partition for reader in silent])  # what is open there may become a record
+        moved = False
+        for reader in silent:
+            if reader.position >= ends[reader.partition]:
+                reader.idle = moved = True
+                task = self._tasks.reading(reader.partition)
+                if not await self._guarded(task, task.advance, closing=True):
+                    break
+        return moved
+
+    # ------------------------------------------------------------------------------------ the end of the input
 
     async def _finish(self) -> bool:
         """In a run until the end: tasks whose input has ended close what is open."""
         moved = False
         if self._end is not None:
-            run = self._end.run
             for task in self._tasks.values():
-                if task.ended_run != run and self._input_ended(task):
+                if task.ended_run != self._end.run and self._end.reached_by(task):
                     moved = True
-                    until_ms = self._end.until_ms
-                    if not await self._guarded(task, partial(task.finish, run, until_ms=until_ms)):
+                    finish = partial(task.finish, self._end.run, until_ms=self._end.until_ms)
+                    if not await self._guarded(task, finish, closing=True):
                         break
         return moved
 
-    def _input_ended(self, task: Task) -> bool:
-        assert self._end is not None
-        return all(
-            reader.ended(self._end.run)
-            if isinstance(reader, InternalReader)
-            else reader.position >= self._end.offsets[reader.partition]
-            for reader in task.readers.values()
-        )
-
-    async def _watch_idle(self) -> bool:
-        """Leave source partitions out of the minimum that are read to their end and silent."""
-        silent = self._idle.silent(self._source_readers(), self._caught_up, self._clock.now_ms())
-        if not silent:
-            return False
-        ends = await self._source.end_offsets([reader.partition for reader in silent])
-        moved = False
-        for reader in silent:
-            if reader.position >= ends[reader.partition]:
-                reader.idle = moved = True
-                task = self._owners[reader.partition]
-                if not await self._guarded(task, task.advance):
-                    break
-        return moved
-
-    def _source_readers(self) -> Iterable[SourceReader]:
-        return (r for task in self._tasks.values() for r in task.readers.values() if isinstance(r, SourceReader))
+    async def _look_for_the_end(self) -> None:
+        """Whether the run is over: at once where all tasks are here; else, once those have ended, now and then."""
+        if self._end is None or not self._assigned or self._openings or self._tasks.dirty:
+            return
+        if any(task.ended_run != self._end.run for task in self._tasks.values()):
+            return
+        if len(self._tasks) == sum(self._topology.tasks.values()):
+            self._end_watch.over = True
+        else:
+            await self._end_watch.look_now_and_then(self._end, now_ms=self._clock.now_ms())
 
     # ------------------------------------------------------------------------------------ epochs
 
+    def _is_full(self) -> bool:
+        return self._limits.reached_by(self._tasks.values())
+
     async def _commit_if_due(self, *, at_once: bool) -> None:
-        if not any(task.dirty for task in self._tasks.values()):
-            self._epoch_began_ms = self._clock.now_ms()
-            return
-        written = sum(task.output_count for task in self._tasks.values())
-        if (
-            self._clock.now_ms() >= self._epoch_began_ms + self._epoch_ms
-            or max(self._epoch_records, written) >= self._settings.epoch_records
-            or at_once
-        ):
+        now_ms = self._clock.now_ms()
+        if not self._tasks.dirty:
+            self._limits.begin(now_ms)
+        elif at_once or not self._limits.due_in_ms(now_ms) or self._is_full():
             await self._commit()
 
-    async def _commit(self) -> None:
-        """Steps 2 to 5 of an epoch."""
-        if any(task.dirty for task in self._tasks.values()):
+    async def _commit(self) -> bool:
+        """Steps 2 to 5 of an epoch; False when it was dropped: its records are read again."""
+        if self._tasks.dirty:
             sealed: dict[TaskId, Sealed] = {}
             for task_id, task in self._tasks.items():  # a value that the codec cannot hold shows here
                 if not await self._guarded(task, lambda: sealed.update({task_id: task.seal()})):  # noqa: B023
-                    return
-            self._send(sealed)
-            offsets = self._offsets(sealed)
-            ends = await self._sink.commit(offsets)
-            self._known.update(offsets)
+                    return False
+            ends = await self._write(sealed)
+            if ends is None:
+                return False
+            cache_bytes = self._settings.cache_bytes // len(self._tasks)
             for task_id, task in self._tasks.items():
-                stage = self._stages[task_id.stage]
-                position = ends.get(Partition(self._plan.changelog_of(stage), task_id.number))
-                cache_bytes = self._settings.cache_bytes // len(self._tasks)
+                position = ends.get(self._writer.changelog(task_id))
                 task.settle(sealed[task_id], position, cache_bytes=cache_bytes, now_ms=self._clock.now_ms())
-            self._after_commit()
-            await self._purge(offsets)
-        self._epoch_began_ms = self._clock.now_ms()
-        self._epoch_records = 0
+                self._tally.take(task)
+            self._care.committed(self._tasks.values())
+            await self._purge(sealed)
+        self._limits.begin(self._clock.now_ms())
+        return True
 
-    async def _purge(self, committed: Mapping[Partition, Committed]) -> None:
-        """Delete what was read of internal topics, up to offsets that are known to be committed, never beyond."""
-        before = {
-            partition: position.offset
-            for partition, position in committed.items()
-            if position.offset - self._purged.get(partition, 0) >= PURGE_RECORDS
-            and isinstance(self._owners[partition].readers[partition], InternalReader)
-        }
-        if before:
-            await self._log.purge(before)
-            self._purged.update(before)
+    async def _write(self, sealed: Mapping[TaskId, Sealed]) -> Mapping[Partition, int] | None:
+        """Step 3: the offsets behind the epoch's records; None when it was dropped."""
+        self._writer.send(self._sink, sealed, now_ms=self._clock.now_ms())
+        offsets = self._writer.offsets(sealed)
+        try:
+            ends = await self._sink.commit(offsets)
+        except Fenced:
+            raise
+        except Aborted as error:
+            await self._aborted(error)
+        except Unknown as error:
+            await self._in_doubt(error)
+        except LogError as error:
+            await self._fail_group(error)
+            raise
+        else:
+            self._limits.committed()
+            self._tasks.known.update(offsets)
+            return ends
+        return None
 
-    def _send(self, sealed: Mapping[TaskId, Sealed]) -> None:
-        now_ms = self._clock.now_ms()
-        marks: dict[str, list[Mark]] = {}
-        for task_id, epoch in sealed.items():
-            for partition, columns in epoch.outputs.items():
-                self._sink.send(partition, columns)
-            for topic, mark in epoch.marks.items():
-                marks.setdefault(topic, []).append(mark)
-            if epoch.changes:
-                changelog = Partition(self._plan.changelog_of(self._stages[task_id.stage]), task_id.number)
-                count = len(epoch.changes)
-                self._sink.send(changelog, Columns(list(epoch.changes), list(epoch.changes.values()), [now_ms] * count))
-        for topic, said in marks.items():  # behind the rows that they speak of
-            for number in range(self._topology.partitions[topic]):
-                self._sink.send(Partition(topic, number), mark_columns(said, now_ms))
+    async def _aborted(self, error: Aborted) -> None:
+        """Nothing of the epoch is visible: it is read again, in smaller epochs."""
+        logger.warning("%s: %s", self._member, error)
+        if not self._limits.aborted():
+            msg = f"one epoch after the other is aborted, the smallest ones too; the last time: {error}"
+            raise LogError(msg) from error
+        await self._abort()
 
-    def _offsets(self, sealed: Mapping[TaskId, Sealed]) -> dict[Partition, Committed]:
-        self._epoch += 1
-        token = {"plan": self._plan.fingerprint, "member": self._member, "epoch": self._epoch}
-        return {
-            partition: Committed(
-                position,
-                msgspec.json.encode(
-                    {**metadata, "partitions": self._topology.partitions[partition.topic], **token}
-                ).decode(),
-            )
-            for epoch in sealed.values()
-            for partition, (position, metadata) in epoch.positions.items()
-        }
+    async def _in_doubt(self, error: Unknown) -> None:
+        """The epoch may be visible or not. State, outputs and offsets of a task are one: what is committed tells all.
 
-    def _after_commit(self) -> None:
+        Its late and skipped records are counted now: if it is not visible they will be once more, but never not at all.
+        """
+        logger.warning("%s: %s", self._member, error)
+        self._limits.halve()
         for task in self._tasks.values():
-            until = self._careful_to.get(task.id, {})
-            if task.flow.careful and all(
-                task.readers[partition].position >= offset for partition, offset in until.items()
-            ):
-                task.flow.careful = False
-                del self._careful_to[task.id]
-            self._report(task)
-
-    def _report(self, task: Task) -> None:
-        """Late records and alarms are said once an epoch, by step, not once a record."""
-        for name, count in task.flow.late.items():
-            self.late[name] = self.late.get(name, 0) + count
-            logger.warning("%s: %s records were late (%s so far)", name, count, self.late[name])
-        task.flow.late.clear()
-        for name, count in task.skipped.items():
-            self.skipped[name] = self.skipped.get(name, 0) + count
-        task.skipped.clear()
-        for what, count in task.take_alarms():
-            logger.error("%s: %s records that were not late came too late; please report this", what, count)
+            self._tally.take(task)
+        self._reopen()
+        await self._settle()
 
     async def _abort(self) -> None:
         """Back to the last commit: tables to their stores, readers to the committed offsets."""
-        await self._sink.abort()
+        self._settled = False
+        if not await self._settle():
+            self._reopen()
+            return
+        committed = await self._source.committed(self._tasks.partitions)
         for task in self._tasks.values():
             task.abort()
-            task.flow.careful = task.id in self._careful_to
-            await self._rewind(task)
-        self._caught_up.clear()
-        self._epoch_records = 0
-        self._epoch_began_ms = self._clock.now_ms()
+            await self._opener.place(task, committed)
+            self._begin(task)
+        self._idle.begin_anew()
+        self._limits.begin(self._clock.now_ms())
+
+    def _reopen(self) -> None:
+        """The tasks are to be opened again once the log has nothing of the epoch open any more."""
+        self._settled = False
+        self._openings.add(self._tasks)
+        for task_id in list(self._tasks):
+            self._tasks.close(task_id)
+        self._limits.begin(self._clock.now_ms())
+
+    async def _settle(self) -> bool:
+        """Whether the log has nothing of an earlier epoch open; until it says so nothing is processed."""
+        now_s = self._clock.now_ms() / 1_000
+        if not self._settled:
+            try:
+                await self._sink.abort()
+            except Replaced:
+                raise
+            except LogError as error:
+                what = f"{self._member}: nothing is processed, as what became of the last epoch is not known: {error}"
+                self._incidents.see("unsettled", what, now_s=now_s)
+                return False
+            self._settled = True
+            self._incidents.see("unsettled", None, now_s=now_s)
+        return True
+
+    async def _purge(self, sealed: Mapping[TaskId, Sealed]) -> None:
+        """Step 5: what was read of internal topics, and is known to be committed."""
+        positions = (item for epoch in sealed.values() for item in epoch.positions.items())
+        await self._purging.purge({p: at for p, (at, _) in positions if not self._tasks.reads_source(p)})
+
+    async def _fail_group(self, error: Exception) -> None:
+        """All workers of the group stop: whoever took the tasks over would meet the same."""
+        if self._group_told:
+            return
+        self._group_told = True
+        try:
+            await self._source.fail(f"{self._member}: {type(error).__name__}: {error}"[:REASON_CHARS])
+        except LogError as unheard:
+            logger.warning("%s: the group could not be told to stop: %s", self._member, unheard)
 
     # ------------------------------------------------------------------------------------ assignment
 
-    async def _assign(self, tasks: Sequence[TaskId]) -> None:
-        """Close the tasks that went, open those that came; the others stay, if nobody had them meanwhile."""
-        for task_id, task in list(self._tasks.items()):
-            if task_id not in tasks or await self._was_elsewhere(task):
-                self._tasks.pop(task_id).close()
-        self._to_open = sorted(set(tasks) - self._tasks.keys())
-        self._open_by_ms = self._clock.now_ms() + OPENING_MS
-        await self._open_tasks()
+    async def _release(self) -> None:
+        """Commit what was read and give up the tasks; they stay open, as most of them come back."""
+        await self._commit()
+        await self._openings.drop()
+        self._assigned = False
+        await self._source.release()
 
-    async def _open_tasks(self) -> None:
-        """Open the tasks that came. A store that its last owner, on the same disk, has not closed yet is waited for."""
-        waiting = []
-        for task_id in self._to_open:
-            try:
-                await self._open(task_id, self._stages[task_id.stage])
-            except StoreLocked:
-                if self._clock.now_ms() >= self._open_by_ms:
-                    raise
-                waiting.append(task_id)
-        self._to_open = waiting
-        self._owners = {partition: task for task in self._tasks.values() for partition in task.readers}
-        self._caught_up.clear()
+    async def _assign(self, assigned: Assigned) -> None:
+        """Close the tasks that went, begin to open those that came; the others stay, if nobody had them meanwhile."""
+        if assigned.shared:
+            self._end = agreed_end(assigned.shared, self._end, app=self._plan.app)
+        tasks = {TaskId(*task) for task in assigned.tasks}
+        for task_id in sorted(self._tasks.keys() - tasks | await self._moved_meanwhile()):
+            self._tasks.close(task_id)
+        came = sorted(tasks - self._tasks.keys())
+        await self._openings.drop()
+        if came and not (self._end is not None and self._was_assigned and await self._end_watch.look(self._end)):
+            self._openings.add(came)  # else they have ended, and their worker has left
+        self._care.keep(tasks)
         for task in self._tasks.values():
             task.repeat_marks()
+        self._idle.begin_anew()
+        self._assigned = self._was_assigned = True
+        if not tasks:
+            logger.info("%s: no tasks: others of the group have them, or are more of another plan", self._member)
 
-    async def _open(self, task_id: TaskId, stage: Stage) -> None:
-        partitions = self._assembly.inputs(stage, task_id.number)
-        committed = await self._source.committed(partitions)  # before the restore: old offsets on new state never hurt
-        for partition in partitions:
-            self._known.pop(partition, None)
-        self._known.update(committed)
-        store = self._disk.open(f"{stage.name}/{task_id.number}") if stage.stateful else None
-        failures = Failures()
-        try:
-            if store is not None:
-                changelog = Partition(self._plan.changelog_of(stage), task_id.number)
-                await restore(store, self._log, changelog, now_ms=self._clock.now_ms())
-            task = self._assembly.task(
-                stage, task_id.number, store, on_bad=failures.bad_record, on_failure=failures.failed
-            )
-        except BaseException:  # a plan that the store is not of: whoever comes next must find it unlocked
-            if store is not None:
-                store.close()
-            raise
-        failures.attach(task)
-        self._tasks[task_id] = task
-        self._set_positions(task, committed)
-        await self._check_waiting(task, committed)
-        await self._wake(task)
+    async def _moved_meanwhile(self) -> set[TaskId]:
+        """The tasks for which another worker has committed: groups may change twice before a worker is told."""
+        return self._tasks.moved(await self._source.committed(self._tasks.partitions))
 
-    async def _was_elsewhere(self, task: Task) -> bool:
-        """Whether another worker has committed for the task: groups may change twice before a worker is told."""
-        committed = await self._source.committed(list(task.readers))
-        return any(committed.get(partition) != self._known.get(partition) for partition in task.readers)
+    async def _open_tasks(self, timeout_ms: int) -> None:
+        """Go on with the tasks that are being opened; those that are ready join the others."""
+        if self._settled and self._openings:
+            for task, committed in await self._openings.go_on(timeout_ms):
+                self._tasks.add(task, committed)
+                self._begin(task)
 
-    async def _check_waiting(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
-        """Rows that wait in a repartition topic must carry what this plan needs of them."""
+    def _begin(self, task: Task) -> None:
+        """The log gives the task's records from where its readers are; it steps them with care, if it must."""
+        self._care.apply(task)
         for partition, reader in task.readers.items():
-            before = committed.get(partition)
-            if before is None or not isinstance(reader, InternalReader) or not reader.may_lack(before):
-                continue
-            position = before.offset
-            while (chunk := await self._log.read(partition, position, WAITING_RECORDS)).next_offset > position:
-                if has_rows(chunk.columns):
-                    msg = (
-                        f"rows of an earlier plan wait in topic {partition.topic!r} without the clocks or origins that "
-                        "this plan needs (a smaller grace, or a verb that orders records, came behind it): run the "
-                        "earlier version with --until-end first, then this one"
-                    )
-                    raise PlanChanged(msg)
-                position = chunk.next_offset
-
-    async def _rewind(self, task: Task) -> None:
-        self._set_positions(task, await self._source.committed(list(task.readers)))
-        await self._wake(task)
-
-    async def _wake(self, task: Task) -> None:
-        """A recorded idle partition stays left out where there is nothing to read; in a run until the end nowhere."""
-        idle = [reader for reader in task.readers.values() if isinstance(reader, SourceReader) and reader.idle]
-        if idle:
-            ends = await self._source.end_offsets([reader.partition for reader in idle])
-            for reader in idle:
-                if self._end is not None or reader.position < ends[reader.partition]:
-                    task.wake(reader)
-
-    def _set_positions(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
-        for partition, reader in task.readers.items():
-            if partition in committed:
-                self._topology.check_partitions(self._plan.app, partition.topic, committed[partition])
-                reader.restore(committed[partition])
-            else:
-                reader.reset()
             self._source.seek(partition, reader.position)
 
-    def _drop_tasks(self) -> None:
-        for task in self._tasks.values():
-            task.close()
-        self._tasks.clear()
-        self._owners.clear()
-        self._to_open.clear()
-
-
-def _cut(chunk: Chunk, end: int) -> Chunk:
-    """The records of a chunk below an offset."""
-    if chunk.next_offset <= end:
-        return chunk
-    count = sum(offset < end for offset in chunk.offsets)
-    return Chunk(chunk.partition, chunk.offsets[:count], end, chunk.columns.cut(0, count))
+    async def _drop_tasks(self) -> None:
+        """The tasks are no longer this worker's."""
+        self._assigned = False
+        await self._openings.drop()
+        for task_id in list(self._tasks):
+            self._tasks.close(task_id)

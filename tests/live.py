@@ -12,7 +12,9 @@ from streamproc.log import Columns, Partition
 from streamproc.memory_log import MemoryLog
 from streamproc.operators.batch import FOREVER
 from streamproc.state.memory import MemoryDisk
+from streamproc.state.store import Disk
 from streamproc.testing.replay import run_now
+from streamproc.testing.stepped_jobs import SteppedJobs
 from streamproc.worker import Worker
 
 EPOCH_MS = 10
@@ -42,6 +44,16 @@ class Live:
     def create(self, topic: str, partitions: int = 1) -> None:
         run_now(self.log.create(topic, partitions=partitions, config={}))
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Somebody gives a topic more partitions."""
+        records: Any = self.log._records
+        before = records.topics()[topic]
+        fresh = MemoryLog()
+        run_now(fresh.create(topic, partitions=partitions, config=before.config))
+        more: Any = fresh._records
+        records._topics[topic] = more._topics[topic]
+        records._kept = {**more._kept, **records._kept}
+
     def send(self, topic: str, *rows: Row | tuple[bytes | None, bytes | None, int], partition: int = 0) -> None:
         sink = run_now(self.log.sink(None, "test"))
         columns = Columns([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
@@ -68,7 +80,7 @@ class Live:
     # ------------------------------------------------------------------------------------ workers
 
     def worker(
-        self, app: App, name: str = "a", *, disk: MemoryDisk | None = None, until_end: bool = False, log: Any = None
+        self, app: App, name: str = "a", *, disk: Disk | None = None, until_end: bool = False, log: Any = None
     ) -> Worker:
         """A worker that has joined the group."""
         launch = run_now(prepare(app, self.log))
@@ -83,6 +95,7 @@ class Live:
             member=name,
             partitions_of=launch.partitions_of,
             end=run_now(end_of_input(launch, self.log)) if until_end else None,
+            jobs=SteppedJobs(),
         )
         run_now(worker.start())
         return worker
@@ -96,13 +109,13 @@ class Live:
                 return
         pytest.fail("the workers do not come to rest")
 
-    def run(self, app: App, *, disk: MemoryDisk | None = None) -> Worker:
+    def run(self, app: App, *, disk: Disk | None = None) -> Worker:
         """A whole run to the end of what is there; an error ends it as it ends a process."""
         worker = self.worker(app, disk=disk, until_end=True)
         try:
             for _ in range(ROUNDS):
                 run_now(worker.turn(0))
-                if worker.tasks and worker.done:
+                if worker.done:
                     break
             else:
                 pytest.fail("the run does not end")

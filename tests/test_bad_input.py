@@ -859,9 +859,9 @@ def test_an_allowed_change(change: dict[str, Any]) -> None:
     assert sorted(map(str, live.rows("out"))) == sorted(map(str, undisturbed(90)))
 
 
-@pytest.mark.parametrize("topic", ["numbers", "plan-totals-key_by-repartition"])
-def test_another_number_of_partitions(topic: str) -> None:
-    """A topic with another number of partitions than when the state was made is refused: keys would be elsewhere."""
+def test_another_number_of_partitions() -> None:
+    """An internal topic with other partitions than when the state was made is refused: keys would be elsewhere."""
+    topic = "plan-totals-key_by-repartition"
     live = Live()
     live.create("numbers")
     live.send("numbers", *ints(range(30)))
@@ -878,7 +878,7 @@ def test_another_number_of_partitions(topic: str) -> None:
                 sink.send(Partition(name, number), columns)
                 run_now(sink.commit({}))
     other.log._records._offsets = live.log._records._offsets  # type: ignore[attr-defined]
-    with pytest.raises(PlanChanged, match=rf"topic '{topic}'.*partitions.*keys are.*reset"):
+    with pytest.raises(PlanChanged, match=r"topic 'plan-totals-key_by-changelog'.*partitions.*keys are.*reset"):
         other.run(totals())
 
 

@@ -18,13 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamproc.clock import ManualClock
 from streamproc.compaction import Compacted
 from streamproc.in_process import InProcessLog
+from streamproc.jobs import LoopJobs
 from streamproc.local_log import LocalLog, LocalRecords
 from streamproc.log import Columns, LogCorrupt, OffsetOutOfRange, Partition, WireHeaders
 from streamproc.memory_log import MemoryLog
-from streamproc.restore import restore
-from streamproc.state.memory import MemoryDisk
+from streamproc.restore import Restoring, restore
+from streamproc.state.memory import MemoryDisk, MemoryStore
 from streamproc.testing.replay import run_now
 
 TOTALS = Partition("totals", 0)
@@ -55,6 +57,13 @@ def opener(kind: str) -> Iterator[Callable[..., InProcessLog]]:
     else:
         with TemporaryDirectory() as folder:
             yield lambda **options: LocalLog(folder, **options)
+
+
+def restored(store: MemoryStore, log: InProcessLog) -> int:
+    """How many records were replayed."""
+    progress = Restoring(TOTALS, ManualClock())
+    asyncio.run(restore(store, log, progress, LoopJobs()))
+    return progress.records
 
 
 def put(log: InProcessLog, rows: Sequence[Row], headers: list[WireHeaders | None] | None = None) -> None:
@@ -212,11 +221,11 @@ def test_a_store_restored_from_what_is_left_is_the_same(log: InProcessLog) -> No
         put(log, rows)
         written += rows
         if epoch == 40:
-            run_now(restore(stores.open("behind"), log, TOTALS, now_ms=0))
+            restored(stores.open("behind"), log)
     assert len(records(log)) < len(written) / 2
-    assert run_now(restore(stores.open("whole"), log, TOTALS, now_ms=0)) <= len(records(log))
+    assert restored(stores.open("whole"), log) <= len(records(log))
     stores.crash()
-    run_now(restore(stores.open("behind"), log, TOTALS, now_ms=0))
+    restored(stores.open("behind"), log)
     stores.crash()
     for name in ("whole", "behind"):
         store = stores.open(name)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from streamproc import App, RecordError, Stream, dead_letter
+from streamproc import App, RecordError, Stream, dead_letter, tumbling
 from streamproc.errors import Where
 from streamproc.testing import Record, replay
 from tests.live import Live
@@ -100,3 +100,27 @@ def test_an_error_in_its_own_text() -> None:
 
     with pytest.raises(RecordError, match=r"one.map-f: numbers/0 at offset 0, key None, timestamp 0: Mute"):
         replay(app, {"numbers": [1]})
+
+
+def test_what_closes_fails_in_several_tasks_behind_the_last_commit() -> None:
+    """All records are committed when the end closes what is open: each task that fails is left with care until it has.
+
+    One that fails drops the epoch of all: whatever is committed meanwhile, care is not over before that.
+    """
+    app = App("closing", on_error="skip")
+
+    def odd(low: int, high: int) -> int:
+        return 1 // (low - high) if low == high else high
+
+    @app.stream(app.topic("numbers", key=bytes, value=int), to=app.topic("out", partitions=1))
+    def one(numbers: Stream[bytes, int]) -> Any:
+        return numbers.window(tumbling("10s")).reduce(odd).map(lambda row: row.value)
+
+    live = Live(epoch_records=1, chunk_records=1)
+    live.create("numbers", 4)
+    for partition in range(4):
+        live.send("numbers", (b"bad", b"1", 1_000), (b"bad", b"1", 1_001), partition=partition)
+        live.send("numbers", (b"good", b"1", 1_000), (b"good", b"%d" % partition, 1_001), partition=partition)
+    worker = live.run(app)
+    assert sorted(live.values("out"), key=repr) == [b"0", b"2", b"3"]
+    assert worker.skipped == {"one.reduce-odd": 5}

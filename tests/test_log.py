@@ -21,6 +21,7 @@ from streamproc.log import (
     Committed,
     Event,
     Fenced,
+    GroupFailed,
     LogError,
     OffsetOutOfRange,
     Partition,
@@ -33,6 +34,7 @@ from streamproc.log import (
 )
 from streamproc.log_url import open_log
 from streamproc.memory_log import MemoryLog
+from streamproc.settings import Settings
 
 TWEETS = [Partition("tweets", number) for number in range(4)]
 TRENDS = Partition("trends", 0)
@@ -75,8 +77,10 @@ async def values(log: InProcessLog, partition: Partition) -> list[bytes | None]:
     return (await log.read(partition, 0, 1_000_000)).columns.values
 
 
-async def join(log: InProcessLog, member: str, group: str = "trending") -> Source:
-    return await log.source(group, member, TASKS)
+async def join(
+    log: InProcessLog, member: str, group: str = "trending", *, plan: str = "", shared: bytes = b""
+) -> Source:
+    return await log.source(group, member, TASKS, plan=plan, shared=shared)
 
 
 async def told(source: Source) -> Event | None:
@@ -274,6 +278,37 @@ async def test_a_source_of_another_log_is_refused(log: InProcessLog) -> None:
         await log.sink(await MemoryLog().source("trending", "a", []), "a")
 
 
+async def test_a_second_sink_of_a_member_fences_the_first(log: InProcessLog) -> None:
+    """What the first had open is dropped, and never again does it commit anything; other members are left alone."""
+    source, other = await join(log, "a"), await join(log, "b")
+    await owned(source)
+    await owned(other)
+    first, others = await log.sink(source, "a"), await log.sink(other, "b")
+    first.send(TRENDS, rows(b"first"))
+    others.send(TRENDS, rows(b"other"))
+    second = await log.sink(source, "a")
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            await first.commit({TWEETS[0]: Committed(1, "")})
+    await second.commit({TWEETS[0]: Committed(2, "")})
+    await others.commit({TWEETS[2]: Committed(3, "")})
+    assert await source.committed(TWEETS) == {TWEETS[0]: (2, ""), TWEETS[2]: (3, "")}
+    assert await values(log, TRENDS) == [b"other"]
+
+
+async def test_at_least_once_is_exactly_once_where_an_epoch_is_one_write(log: InProcessLog) -> None:
+    """A sink without the guarantee shows nothing before it commits, and offsets with the records, all the same."""
+    source = await join(log, "a")
+    assert isinstance(await told(source), Assigned)
+    sink = await log.sink(source, "a", exactly_once=False)
+    sink.send(TRENDS, rows(b"a"))
+    assert await values(log, TRENDS) == []
+    await sink.abort()
+    sink.send(TRENDS, rows(b"b"))
+    await sink.commit({TWEETS[0]: Committed(1, "")})
+    assert (await values(log, TRENDS), await source.committed(TWEETS)) == ([b"b"], {TWEETS[0]: (1, "")})
+
+
 # Reading as a member
 
 
@@ -322,6 +357,20 @@ async def test_a_failed_poll_loses_nothing(log: InProcessLog) -> None:
         await source.poll(TWEETS, 0)
     source.seek(TWEETS[1], 0)
     assert (await chunk(source, TWEETS[0])).columns.values == [b"a"]
+
+
+async def test_where_partitions_begin_and_whether_they_are_read_to_their_end(log: InProcessLog) -> None:
+    """The first offset kept, and whether there is anything behind what was polled: asked, never guessed."""
+    await write(log, TWEETS[0], b"a", b"b", b"c")
+    await log.purge({TWEETS[0]: 1})
+    source = await join(log, "a")
+    assert isinstance(await told(source), Assigned)
+    assert await source.first_offsets(TWEETS[:2]) == {TWEETS[0]: 1, TWEETS[1]: 0}
+    assert list(source.at_end(TWEETS[:2])) == TWEETS[1:2]
+    assert (await chunk(source, TWEETS[0])).next_offset == 3
+    assert list(source.at_end(TWEETS[:2])) == TWEETS[:2]
+    await write(log, TWEETS[0], b"d")
+    assert list(source.at_end(TWEETS[:2])) == TWEETS[1:2]
 
 
 async def test_the_size_of_chunks_can_be_chosen(make: Make) -> None:
@@ -613,6 +662,108 @@ async def test_workers_that_disagree_on_a_task_do_not_share_it(log: InProcessLog
     assert await owned(await join(log, "a")) == {0, 1, 2, 3}
 
 
+async def test_members_of_another_plan_share_no_tasks(log: InProcessLog) -> None:
+    """The plan that fewer have gets none, whatever its tasks read; of two as common, the one that was there first."""
+    a = await join(log, "a", plan="old")
+    assert await owned(a) == {0, 1, 2, 3}
+    other = [TaskInput("count", 0, (TWEETS[1],)), TaskInput("sum", 0, (TWEETS[0],))]
+    b = await log.source("trending", "b", other, plan="new")
+    await a.release()
+    assert (await owned(a), await owned(b)) == ({0, 1, 2, 3}, set())
+    c = await log.source("trending", "c", other, plan="new")
+    for source in (a, b):
+        assert await told(source) == Revoked()
+        await source.release()
+    events = [await told(source) for source in (a, b, c)]
+    tasks = [event.tasks for event in events if isinstance(event, Assigned)]
+    assert tasks[0] == frozenset()
+    assert tasks[1] | tasks[2] == {("count", 0), ("sum", 0)}
+
+
+async def test_a_member_that_comes_back_with_another_plan_does_not_keep_its_tasks(log: InProcessLog) -> None:
+    """It is as a new member: its plan may be the less common one."""
+    a, b = await join(log, "a", plan="old"), await join(log, "b", plan="old")
+    await owned(a)
+    await owned(b)
+    again = await join(log, "b", plan="new")
+    assert await told(a) == Revoked()
+    await a.release()
+    assert (await owned(a), await owned(again)) == ({0, 1, 2, 3}, set())
+
+
+async def test_a_group_agrees_on_what_its_first_member_shares(log: InProcessLog) -> None:
+    """Each `Assigned` says it, until the last member has gone; one that has nothing to share shares nothing."""
+
+    async def agreed(source: Source) -> bytes:
+        event = await told(source)
+        assert isinstance(event, Assigned)
+        return event.shared
+
+    a = await join(log, "a")
+    assert await agreed(a) == b""
+    b = await join(log, "b", shared=b"of b")
+    await a.release()
+    assert [await agreed(source) for source in (a, b)] == [b"of b", b"of b"]
+    c = await join(log, "c", shared=b"of c")
+    await b.leave()
+    await a.release()
+    assert [await agreed(source) for source in (a, c)] == [b"of b", b"of b"]
+    await a.leave()
+    await c.leave()
+    assert await agreed(await join(log, "d", shared=b"of d")) == b"of d"
+
+
+async def test_a_member_that_fails_stops_the_group(log: InProcessLog) -> None:
+    """Each member's polls raise the first reason, those who wait and come later too; when all have gone it is over."""
+    a, b = await join(log, "a"), await join(log, "b")
+    await owned(a)
+    await owned(b)
+    waiting = asyncio.create_task(b.poll([], 3_600_000))
+    await asyncio.sleep(0)
+    await a.fail("a record is no JSON")
+    with pytest.raises(GroupFailed, match="It said: a record is no JSON"):
+        await waiting
+    await a.leave()
+    late = await join(log, "c")
+    await late.fail("something else")
+    for _ in range(2):
+        with pytest.raises(GroupFailed, match="no JSON"):
+            await b.poll([], 0)
+    with pytest.raises(GroupFailed, match="no JSON"):
+        await late.poll([], 0)
+    await b.leave()
+    await late.leave()
+    assert await owned(await join(log, "b")) == {0, 1, 2, 3}
+
+
+async def test_who_is_not_in_the_group_does_not_stop_it(log: InProcessLog) -> None:
+    """A worker that was taken for dead may have failed on what is not its own any more."""
+    a, b = await join(log, "a"), await join(log, "b")
+    await owned(a)
+    await owned(b)
+    log.expel("trending", "a")
+    await a.fail("a record that is b's")
+    assert await told(b) == Revoked()
+
+
+async def test_a_group_seen_from_outside(log: InProcessLog) -> None:
+    """Who is in it, has which tasks, and whether they are being shared out anew; nobody, where there is no group."""
+    assert await log.group("trending") == (False, ())
+    a = await join(log, "a")
+    await owned(a)
+    view = await log.group("trending")
+    assert not view.changing
+    assert [(member.name, len(member.tasks)) for member in view.members] == [("a", 4)]
+    await join(log, "b")
+    view = await log.group("trending")
+    assert view.changing
+    assert [(member.name, len(member.tasks)) for member in view.members] == [("a", 4), ("b", 0)]
+    await a.release()
+    view = await log.group("trending")
+    assert not view.changing
+    assert [(member.name, len(member.tasks)) for member in view.members] == [("a", 2), ("b", 2)]
+
+
 task_sets = st.frozensets(st.tuples(st.sampled_from("xy"), st.integers(0, 9)), max_size=20)
 
 
@@ -641,24 +792,24 @@ def test_shares_are_even_whole_and_sticky(
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("kafka://localhost:9092", r"this version reads memory:// and local:// logs"),
-        ("amqp://rabbit", r"use local://DIR or memory://"),
-        ("local", r"use local://DIR or memory://"),
+        ("kafka://", r"names no brokers"),
+        ("amqp://rabbit", r"use kafka://HOST:PORT, local://DIR or memory://"),
+        ("local", r"use kafka://HOST:PORT, local://DIR or memory://"),
         ("local://", r"names no directory"),
     ],
 )
-def test_a_url_that_names_no_log_is_refused_with_the_way_out(url: str, words: str) -> None:
+async def test_a_url_that_names_no_log_is_refused_with_the_way_out(url: str, words: str) -> None:
     """The message lists what can be opened."""
     with pytest.raises(LogError, match=words):
-        open_log(url)
+        await open_log(Settings(broker=url))
 
 
 async def test_urls_open_logs(tmp_path: Path) -> None:
     """`memory://` is a fresh log each time; `local://DIR` keeps it in DIR/log, also for a reader beside."""
-    assert isinstance(open_log("memory://trending"), MemoryLog)
-    log = open_log(f"local://{tmp_path}")
+    assert isinstance(await open_log(Settings(broker="memory://trending")), MemoryLog)
+    log = await open_log(Settings(broker=f"local://{tmp_path}"))
     await log.create("tweets", partitions=1, config={})
-    reader = open_log(f"local://{tmp_path}", read_only=True)
+    reader = await open_log(Settings(broker=f"local://{tmp_path}"), read_only=True)
     assert (tmp_path / "log").is_dir()
     assert set(await reader.topics()) == {"tweets"}
     await reader.close()

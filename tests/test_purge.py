@@ -10,8 +10,9 @@ import pytest
 from streamproc import App, Stream, tumbling
 from streamproc.log import Columns, OffsetOutOfRange, Partition
 from streamproc.memory_log import MemoryLog
-from streamproc.runner import Stop, run
+from streamproc.runner import run
 from streamproc.state.memory import MemoryDisk
+from streamproc.stop import Stop
 
 PURGE_RECORDS = 40
 
@@ -42,7 +43,7 @@ class WatchedLog(MemoryLog):
 
 @pytest.fixture(autouse=True)
 def purge_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamproc.worker.PURGE_RECORDS", PURGE_RECORDS)
+    monkeypatch.setattr("streamproc.purging.PURGE_RECORDS", PURGE_RECORDS)
 
 
 def parity_app() -> App:

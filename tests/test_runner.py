@@ -7,8 +7,9 @@ import pytest
 from streamproc import App, RecordError, Stream, tumbling
 from streamproc.log import Columns, Partition
 from streamproc.memory_log import MemoryLog
-from streamproc.runner import Run, Stop, run, state_folder
+from streamproc.runner import Run, run, state_folder
 from streamproc.state.memory import MemoryDisk
+from streamproc.stop import Stop
 
 
 def parity_app() -> App:
@@ -147,6 +148,7 @@ def test_signals(number: signal.Signals) -> None:
         ({"broker": "local:///var/data"}, "/var/data/state/parity"),
         ({"broker": "local://data", "state_dir": "here"}, "here/parity"),
         ({"broker": "memory://", "state_dir": "here"}, "here/parity"),
+        ({"broker": "kafka://broker:9092"}, ".streamproc/kafka/state/parity"),
     ],
 )
 def test_state_folder(flags: dict[str, str], folder: str) -> None:

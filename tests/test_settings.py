@@ -23,16 +23,25 @@ def test_what_is_nearest_counts(flags: Any, environment: Any, app: Any, expected
     assert load_settings(flags, environment, app).ahead == expected
 
 
-@pytest.mark.parametrize("name", Settings.__struct_fields__)
+@pytest.mark.parametrize("name", [name for name in Settings.__struct_fields__ if name != "kafka"])
 def test_every_setting_can_be_set_everywhere(name: str) -> None:
     """`--x`, STREAMPROC_X and App(x=) take the same."""
-    text = {"epoch_records": "7", "cache_bytes": "7", "guarantee": "at_least_once", "broker": "memory://"}.get(
-        name, "7s"
-    )
+    counts = dict.fromkeys(("epoch_records", "epoch_bytes", "cache_bytes", "fetch_bytes"), "7")
+    text = {**counts, "guarantee": "at_least_once", "broker": "memory://"}.get(name, "7s")
     value = int(text) if text == "7" else text
     assert getattr(load_settings({name: value}, {}, {}), name) == value
     assert getattr(load_settings({}, {f"STREAMPROC_{name.upper()}": text}, {}), name) == value
     assert getattr(App("a", **cast("dict[str, Any]", {name: value})).settings({}, {}), name) == value
+
+
+def test_settings_of_the_client_come_one_by_one() -> None:
+    """`--kafka NAME=VALUE`, STREAMPROC_KAFKA_NAME and App(kafka={...}); each overrides the same one of the next."""
+    app = {"kafka": {"client_id": "app", "sasl_mechanism": "PLAIN", "ssl_cafile": "ca.pem"}}
+    environment = {"STREAMPROC_KAFKA_CLIENT_ID": "environment", "STREAMPROC_KAFKA_SASL_MECHANISM": "GSSAPI"}
+    settings = load_settings({"kafka": ("client_id=flag",)}, environment, app)
+    assert settings.kafka == {"client_id": "flag", "sasl_mechanism": "GSSAPI", "ssl_cafile": "ca.pem"}
+    with pytest.raises(SettingsError, match=r"setting kafka is 'flag': write NAME=VALUE"):
+        load_settings({"kafka": ("flag",)}, {}, {})
 
 
 @pytest.mark.parametrize("text", ["never", "Never", "none", ""])

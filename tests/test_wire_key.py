@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple, NewType
 
 import msgspec
 import pytest
-from aiokafka.partitioner import murmur2 as kafka_murmur2  # type: ignore[import-untyped]
+from aiokafka.partitioner import murmur2 as kafka_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 SUMMARIES: Final = {
     "demo": "Trending hashtags on a made match day; ends by itself.",
     "run": "Run an app: read its topics, keep its state, write its results.",
+    "worker": "Run an app as one process, for service managers: log lines are JSON, on stderr.",
     "explain": "Show what an app does: stages, topics, stores, and what holds under any pace and crash.",
     "send": "Put the lines of a file into a topic: JSON lines, CSV or raw lines.",
     "tail": "Show the records of a topic.",
-    "reset": "Forget an app's state and positions, so that it begins anew.",
+    "status": "Show how an app stands: its workers, and for each stage what it has not read yet.",
+    "check": "Say whether an app, as it is now, can go on from what is stored of it: before it is deployed.",
+    "reset": "Forget an app's state and positions, so that it begins anew; or set its clocks back.",
 }
 """The commands in the order in which they are shown. Each is `command` in the module of its name."""
 

@@ -25,7 +25,8 @@ from streamproc.cli.times import shown_time
 from streamproc.errors import StreamprocError
 from streamproc.local_log import LocalLog
 from streamproc.log import Chunk, Columns, Log, Partition
-from streamproc.runner import Progress, Run, Stop, open_disk, run
+from streamproc.runner import Progress, Run, open_disk, run
+from streamproc.stop import Stop
 from streamproc.windows.duration import instant_ms
 
 LASTS_S: Final = 8.0

@@ -13,12 +13,13 @@ import rich_click as click
 from click.exceptions import Exit
 
 from streamproc.errors import RecordError, SettingsError, StreamprocError
+from streamproc.frames import users_line
 from streamproc.log import LogError
 from streamproc.state.errors import StoreError
 
 FAILED: Final = 1
+WRONG_CALL: Final = 2
 _DEBUG: Final = "streamproc.debug"
-_PACKAGE: Final = Path(__file__).parents[1]
 
 
 def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:  # noqa: FBT001 - called by click
@@ -60,15 +61,26 @@ def failing_clearly(command: click.Command, argv: Sequence[str] | None, name: st
         if debug.get(_DEBUG):
             traceback.print_exc()
         click.echo(f"{click.style('Error:', fg='red', bold=True)} {message(error)}", err=True)
-        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+        sys.exit(code_of(error))
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a command that ends with this error."""
+    return WRONG_CALL if isinstance(error, SettingsError) else FAILED
+
+
+def debugging() -> bool:
+    """Whether --debug was given to the command that runs."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_DEBUG))
 
 
 def message(error: BaseException) -> str:
     """What is said of an error: its text, where in the user's code it began, and the way out where it does not say."""
     text = str(error)
     if isinstance(error, RecordError):
-        cause = error.__cause__
-        return "\n".join([text, *([users_line(cause)] if cause and users_line(cause) else []), _AFTER_RECORD_ERROR])
+        place = users_line(error.__cause__.__traceback__) if error.__cause__ is not None else ""
+        return "\n".join([text, *([f"  at {place}"] if place else []), _AFTER_RECORD_ERROR])
     if isinstance(error, (StreamprocError, LogError, StoreError, OSError)):
         return text
     return f"{type(error).__name__}: {text}. This is not meant to happen: --debug shows where, please report it"
@@ -78,18 +90,3 @@ _AFTER_RECORD_ERROR: Final = (
     "The record was not consumed and nothing of it was written. Mend the function or the data and run again, or choose "
     'another policy where it failed: on_error="skip" or on_error=dead_letter("a-topic").'
 )
-
-
-def users_line(error: BaseException) -> str:
-    """The last line outside this package that an error went through: `  at FILE:LINE in FUNCTION: CODE`; "" if none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        path = Path(frame.filename).resolve()
-        shipped_app = path.parent.name == "apps"
-        if path.exists() and (shipped_app or not path.is_relative_to(_PACKAGE.resolve())) and not _is_library(path):
-            return f"  at {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
-    return ""
-
-
-def _is_library(path: Path) -> bool:
-    return "site-packages" in path.parts or path.is_relative_to(Path(os.__file__).resolve().parent)

@@ -6,30 +6,45 @@ import logging
 import time
 from typing import Final
 
-from streamproc.runner import Run
+from streamproc.runner import Progress, Run
+from streamproc.watchdog import Watchdog
+from streamproc.worker_process import Onlooker, Process
 
 logger = logging.getLogger("streamproc")
 
 EVERY_S: Final = 10.0
 
 
-class ProgressLines:
-    """A line at the start, and one every ten seconds in which something was read."""
+class ProgressLines(Onlooker):
+    """A line when it has its tasks or has others, and one every ten seconds in which something was read."""
 
     def __init__(self) -> None:
-        self._due = 0.0
-        self._said = -1
+        self._due = time.monotonic() + EVERY_S
+        self._read = -1
+        self._watchdog: Watchdog | None = None
+        self._doing = ""
 
-    async def watch(self, run: Run) -> None:
-        """Called after each turn."""
+    async def began(self, process: Process) -> None:
+        self._watchdog = process.watchdog
+        if process.slot is not None:
+            app, slot = process.app.name, process.slot
+            logger.info("%s: slot %d, called %s", app, slot.number, slot.name, extra={"app": app, "member": slot.name})
+
+    async def turned(self, run: Run) -> None:
+        if self._watchdog is not None and self._watchdog.condition.ready:
+            doing = self._watchdog.condition.reason
+            if doing != self._doing:
+                self._doing = doing
+                logger.info("%s: %s", run.app.name, doing, extra={"app": run.app.name})
         now = time.monotonic()
-        if self._due == 0.0:
-            logger.info("%s: running, %d tasks", run.app.name, len(run.worker.tasks))
+        if now >= self._due:
             self._due = now + EVERY_S
-        elif now >= self._due:
-            self._due = now + EVERY_S
-            progress = await run.progress()
-            read = sum(stage.records for stage in progress.stages)
-            if read != self._said:
-                self._said = read
-                logger.info("%s: %s", run.app.name, progress)
+            self.tell(run.app.name, await run.progress())
+
+    def tell(self, app: str, progress: Progress) -> None:
+        """A line, if anything was read since the last one."""
+        read = sum(stage.records for stage in progress.stages)
+        if read != self._read:
+            self._read = read
+            fields = {"app": app, "count": read, "seconds": round(progress.seconds, 1)}
+            logger.info("%s: %s", app, progress, extra=fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,36 +15,66 @@ import rich_click as click
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
 from streamproc.cli.failing import debug_option
-from streamproc.cli.setting_options import HELP, broker_option
+from streamproc.cli.setting_options import place_options
+from streamproc.cli.times import shown_time
+from streamproc.clock import SystemClock
+from streamproc.clock_repair import check_nobody, clocks_beyond, set_clocks_back
+from streamproc.errors import StreamprocError
 from streamproc.log_url import open_log
 from streamproc.ownership import internal_topics
 from streamproc.runner import state_folder
+from streamproc.settings import Settings
+from streamproc.slot import all_slots
+from streamproc.windows.duration import instant_ms
+
+_CLOCK = "Forget nothing, but set clocks that are beyond this instant back to it: 2026-06-11T12:00Z, or ms since 1970."
 
 
 @click.command(epilog="Example: streamproc reset shop.streams:app")
 @click.argument("target", metavar="MODULE:APP")
-@broker_option
-@click.option("--state-dir", metavar="DIR", help=HELP["state_dir"][1])
+@place_options
+@click.option("--clock", metavar="INSTANT", help=_CLOCK)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @debug_option
-def command(target: str, *, yes: bool, **flags: Any) -> None:
-    """Forget an app's state and positions, so that it begins anew.
+def command(target: str, *, clock: str | None, yes: bool, **flags: Any) -> None:
+    """Forget an app's state and positions, so that it begins anew; or set its clocks back.
 
     Its stores, its positions in the topics it reads, and its internal topics are deleted. The topics that it reads and
     writes stay as they are: what it wrote is still there, and is written again by the next run.
+
+    --clock is for a record with a wrong time, from the future, that has made all that come after it late. INSTANT is
+    how far time has really gone: the newest time that a record may rightly have had. What had been closed by then stays
+    closed; a window that is open at INSTANT begins anew, and is written a second time.
+
+    No worker may run meanwhile.
     """
     app = load_app(target)
     settings = app.settings(flags, dict(os.environ))
-    asyncio.run(_reset(app, settings.broker, state_folder(app, settings), yes=yes))
+    if settings.broker.startswith("memory://"):
+        raise StreamprocError("memory:// keeps nothing between two runs: there is nothing to reset")
+    if clock is None:
+        asyncio.run(_reset(app, settings, yes=yes))
+    else:
+        asyncio.run(_set_back(app, settings, _instant(clock), yes=yes))
 
 
-async def _reset(app: App, broker: str, stores: Path, *, yes: bool) -> None:
+def _instant(text: str) -> int:
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else instant_ms(text)
+    except ValueError as error:
+        raise click.UsageError(f"--clock {text!r}: {error}") from None
+
+
+async def _reset(app: App, settings: Settings, *, yes: bool) -> None:
+    stores = state_folder(app, settings)
     async with AsyncExitStack() as stack:
-        log = open_log(broker)
+        log = await open_log(settings)
         stack.push_async_callback(log.close)
+        await check_nobody(app.name, log)
+        stack.enter_context(all_slots(stores))
         topics = await internal_topics(app.name, log)
         positions = len(await log.committed(app.name))
-        if not _asked(app, broker, stores, topics, positions, yes=yes):
+        if not _asked(app, settings.broker, stores, topics, positions, yes=yes):
             return
         # The stores first: without them everything is still in the log, while stores without a log would be wrong.
         _delete(stores)
@@ -68,3 +99,24 @@ def _asked(app: App, broker: str, stores: Path, topics: list[str], positions: in
     if not yes:
         click.confirm("Forget it", abort=True)
     return True
+
+
+async def _set_back(app: App, settings: Settings, to_ms: int, *, yes: bool) -> None:
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        log = await open_log(settings)
+        stack.push_async_callback(log.close)
+        await check_nobody(app.name, log)
+        stack.enter_context(all_slots(state_folder(app, settings)))
+        beyond = await clocks_beyond(app, log, settings, clock, at_ms=to_ms)
+        instant = shown_time(to_ms)
+        if not beyond:
+            click.echo(f"no clock of {app.name} on {settings.broker} is beyond {instant}")
+            return
+        click.echo(f"Of {app.name} on {settings.broker} is set back to {instant}:")
+        click.echo("\n".join(f"  {what}, which is {shown_time(at_ms)}" for what, at_ms in beyond))
+        if not yes:
+            click.confirm("Set back", abort=True)
+        member = f"reset-{secrets.token_hex(6)}"
+        await set_clocks_back(app, log, settings, clock, to_ms=to_ms, member=member)
+    click.echo(f"{app.name} goes on from {instant} with its next run")

@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
+from uuid import uuid4
 
 import rich_click as click
 
 from streamproc.cli.failing import debug_option
 from streamproc.cli.setting_options import broker_option
 from streamproc.errors import StreamprocError
+from streamproc.launch import KEPT
 from streamproc.log import Columns, Log, Partition, Sink
 from streamproc.log_url import open_log
 from streamproc.murmur2 import partition_of
-from streamproc.settings import load_settings
+from streamproc.settings import Settings, load_settings
 from streamproc.text_input import Fields, Format, InputError, InputLine, format_of, read_text
 
 EPOCH_RECORDS: Final = 5_000
@@ -59,6 +61,7 @@ def command(
     lines: bool,
     delimiter: str | None,
     broker: str | None,
+    kafka: tuple[str, ...],
 ) -> None:
     """Put the lines of a file into a topic: JSON lines, CSV or raw lines.
 
@@ -70,10 +73,10 @@ def command(
     fields = Fields(key=key, timestamp=timestamp, unit=unit, tz=tz)
     rate = _rate(speed, timestamp)
     source = "standard input" if file == "-" else file
-    url = load_settings({"broker": broker}, dict(os.environ), {}).broker
+    settings = load_settings({"broker": broker, "kafka": kafka}, dict(os.environ), {})
     with click.open_file(file, "rb") as data:
         records = read_text(data, form, source=source, fields=fields, delimiter=delimiter)
-        asyncio.run(_send(url, topic, records, partitions=partitions, rate=rate))
+        asyncio.run(_send(settings, topic, records, partitions=partitions, rate=rate))
 
 
 def _form(name: str, delimiter: str | None) -> Format:
@@ -97,13 +100,13 @@ def _rate(speed: str | None, timestamp: str | None) -> float | None:
 
 
 async def _send(
-    url: str, topic: str, records: Iterable[InputLine], *, partitions: int | None, rate: float | None
+    settings: Settings, topic: str, records: Iterable[InputLine], *, partitions: int | None, rate: float | None
 ) -> None:
     async with AsyncExitStack() as stack:
-        log = open_log(url)
+        log = await open_log(settings)
         stack.push_async_callback(log.close)
         count = await _topic(log, topic, partitions)
-        sender = _Sender(topic, count, await log.sink(None, "send"))
+        sender = _Sender(topic, count, await log.sink(None, f"send-{uuid4().hex[:8]}"))
         pace = None if rate is None else _Pace(rate)
         try:
             for record in records:
@@ -125,7 +128,7 @@ async def _topic(log: Log, name: str, partitions: int | None) -> int:
     """The topic is there; how many partitions it has."""
     known = (await log.topics()).get(name)
     if known is None:
-        await log.create(name, partitions=partitions or 1, config={})
+        await log.create(name, partitions=partitions or 1, config=KEPT)
         return partitions or 1
     if partitions not in (None, known.partitions):
         raise StreamprocError(

@@ -19,7 +19,7 @@ from streamproc.cli.setting_options import broker_option
 from streamproc.errors import StreamprocError
 from streamproc.log import Chunk, Log, OffsetOutOfRange, Partition, UnknownTopic, WireHeaders
 from streamproc.log_url import open_log
-from streamproc.settings import load_settings
+from streamproc.settings import Settings, load_settings
 
 CHUNK_RECORDS: Final = 1_000
 POLL_S: Final = 0.2
@@ -52,7 +52,14 @@ class Row(NamedTuple):
 @broker_option
 @debug_option
 def command(
-    topic: str, *, begin: str, limit: int | None, as_json: bool, follow: bool | None, broker: str | None
+    topic: str,
+    *,
+    begin: str,
+    limit: int | None,
+    as_json: bool,
+    follow: bool | None,
+    broker: str | None,
+    kafka: tuple[str, ...],
 ) -> None:
     """Show the records of a topic.
 
@@ -61,15 +68,15 @@ def command(
     {"base64": "..."}. Partitions are shown by time.
     """
     start = _start(begin)
-    url = load_settings({"broker": broker}, dict(os.environ), {}).broker
-    if url.startswith("memory://"):
+    settings = load_settings({"broker": broker, "kafka": kafka}, dict(os.environ), {})
+    if settings.broker.startswith("memory://"):
         raise StreamprocError(
             "memory:// is in the memory of the process that runs the app: there is nothing to see here"
         )
     show = json_line if as_json or not sys.stdout.isatty() else readable
     follow = begin == "end" if follow is None else follow
     try:
-        asyncio.run(_tail(url, topic, start, limit=limit, follow=follow, show=show))
+        asyncio.run(_tail(settings, topic, start, limit=limit, follow=follow, show=show))
     except KeyboardInterrupt:
         if not follow:  # with it, this is how it ends
             raise
@@ -86,12 +93,12 @@ def _start(begin: str) -> int | None:
 
 
 async def _tail(
-    url: str, topic: str, start: int | None, *, limit: int | None, follow: bool, show: Callable[..., str]
+    settings: Settings, topic: str, start: int | None, *, limit: int | None, follow: bool, show: Callable[..., str]
 ) -> None:
     async with AsyncExitStack() as stack:
-        log = open_log(url, read_only=True)
+        log = await open_log(settings, read_only=True)
         stack.push_async_callback(log.close)
-        with with_hint(url):
+        with with_hint(settings.broker):
             shown = 0
             if limit == 0:
                 return
@@ -109,18 +116,38 @@ async def _rows(log: Log, topic: str, start: int | None, *, follow: bool) -> Asy
         raise UnknownTopic(topic, topics)
     partitions = [Partition(topic, number) for number in range(topics[topic].partitions)]
     ends = await log.ends(partitions)
-    positions = {p: end if start is None else start if start >= 0 else max(0, end + start) for p, end in ends.items()}
+    positions = dict.fromkeys(partitions, start or 0)
+    if start is None:
+        positions.update(ends)
+    elif start < 0:
+        positions.update({p: await _begin_of_last(log, p, end, -start) for p, end in ends.items()})
     while True:
         # A chunk of each partition at a time: what is merged is bounded, and in order as far as the topic is.
         chunks = [await _chunk(log, partition, position) for partition, position in positions.items()]
         for row in heapq.merge(*map(_split, chunks), key=lambda row: row.timestamp):
             yield row
+        before = dict(positions)
         positions.update((chunk.partition, chunk.next_offset) for chunk in chunks)
-        if not any(chunk.offsets for chunk in chunks):
+        if not any(chunk.offsets for chunk in chunks) and positions == before:  # a gap is no end
             sys.stdout.flush()
             if not follow:
                 return
             await asyncio.sleep(POLL_S)
+
+
+async def _begin_of_last(log: Log, partition: Partition, end: int, count: int) -> int:
+    """The offset from which on there are so many records, or all there are: not every offset has one."""
+    span = count
+    while True:
+        begin = max(0, end - span)
+        offsets: list[int] = []
+        position = begin
+        while position < end and (chunk := await _chunk(log, partition, position)).next_offset > position:
+            offsets += chunk.offsets
+            position = chunk.next_offset
+        if len(offsets) >= count or begin == 0:
+            return offsets[-count] if len(offsets) >= count else begin
+        span = 2 * span + count - len(offsets)
 
 
 async def _chunk(log: Log, partition: Partition, position: int) -> Chunk:

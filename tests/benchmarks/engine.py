@@ -14,6 +14,7 @@ from streamproc.operators.batch import FOREVER
 from streamproc.state.memory import MemoryDisk
 from streamproc.state.store import Disk
 from streamproc.testing.replay import run_now
+from streamproc.testing.stepped_jobs import SteppedJobs
 from streamproc.worker import Worker
 from tests.benchmarks.inputs import PARTITIONS, Input
 
@@ -52,12 +53,13 @@ class Run:
             member="worker",
             partitions_of=launch.partitions_of,
             end=run_now(end_of_input(launch, log)) if until_end else None,
+            jobs=SteppedJobs(),
         )
         run_now(self.worker.start())
 
     def to_end(self, watch: Callable[[], None] = lambda: None) -> None:
         """The input ends with what is there: everything that is open closes. `watch` is called after each turn."""
-        while not (self.worker.tasks and self.worker.done):
+        while not self.worker.done:
             self._turn()
             watch()
 

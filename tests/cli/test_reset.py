@@ -1,4 +1,4 @@
-from tests.cli.program import Program, visits
+from tests.cli.program import Program, until, visits
 from tests.cli.test_run import TO_THE_END, expected_hits, expected_sizes
 
 
@@ -39,3 +39,62 @@ def test_another_app_of_a_longer_name_is_left_alone(program: Program) -> None:
     assert "visits-eu" not in program.run("reset", "visits_app:app", "--yes").stdout
     assert "visits 0 records" in program.run("run", "eu:app", "--until-end").stderr
     assert "there is nothing to forget of visits" in program.run("reset", "visits_app:app", "--yes").stdout
+
+
+def test_not_under_a_process_that_runs(program: Program) -> None:
+    """Its stores are not deleted, nor its slot."""
+    program.send(visits(100))
+    process = program.start("run", "visits_app:app")
+    until(lambda: program.count("sizes") == 100, process)
+    assert "already open" in program.run("reset", "visits_app:app", "--yes", code=1).stderr
+    # Another log, the same state: the slot says who is in the way.
+    program.send(visits(1), log="other")
+    state = str(program.folder / "data" / "state")
+    elsewhere = ("--broker", "local://other", "--state-dir", state)
+    err = program.run("reset", "visits_app:app", "--yes", *elsewhere, code=1).stderr
+    assert f"slot 0 is held by process {process.pid}" in err
+    assert (program.folder / "data" / "state" / "visits" / "@slots" / "0").exists()
+
+
+FUTURE_APP = """
+from streamproc import App, Stream, tumbling
+app = App("late", idle="never")
+lines = app.topic("lines", value=str, grace="1s")
+counts = app.topic("counts")
+
+@app.stream(lines, to=counts)
+def count(lines: Stream[bytes, str]):
+    return lines.key_by(lambda line: line).window(tumbling("1m")).count()
+"""
+
+
+def test_set_the_clock_back(program: Program) -> None:
+    """A time from the future made all late; set back, what comes is counted again. It asks and says what it does."""
+    program.write("late_app.py", FUTURE_APP)
+    run = ("run", "late_app:app", "--until-end")
+
+    def send(*minutes: int) -> None:
+        rows = b"".join(b'{"at": %d, "line": "a"}\n' % (minute * 60_000) for minute in minutes)
+        program.send(rows, "--timestamp", "at", topic="lines")
+
+    send(1, 2, 60_000_000)
+    program.run(*run)
+    send(3)
+    assert "late: count.count 1" in program.run(*run).stderr
+    reset = ("reset", "late_app:app", "--clock")
+    assert "no clock of late on local://data is beyond" in program.run(*reset, "2099-01-01T00:00Z").stdout
+    asked = program.run(*reset, "180000", code=130, stdin=b"n\n").stdout
+    assert "Of late on local://data is set back to 1970-01-01 00:03:00:" in asked
+    assert "clock of lines/0, which is 2084-01-29 16:00:00" in asked
+    send(4)
+    assert "late: count.count 1" in program.run(*run).stderr
+    assert "late goes on from 1970-01-01 00:03:00" in program.run(*reset, "180000", "--yes").stdout
+    send(5, 6)
+    assert "late" not in program.run(*run).stderr.partition("read to the end")[2]
+    assert {5, 6} <= {row["start"] // 60_000 for row in program.values("counts")}
+
+
+def test_no_instant(program: Program) -> None:
+    """What is no instant is told with what is wrong about it."""
+    program.write("late_app.py", FUTURE_APP)
+    assert "has no time zone" in program.run("reset", "late_app:app", "--clock", "2026-06-11T12:00", code=2).stderr

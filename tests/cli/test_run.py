@@ -195,17 +195,20 @@ def test_a_log_in_use(program: Program) -> None:
 
 
 def test_a_store_in_use(program: Program) -> None:
-    """A state folder that another process has open is named."""
+    """A store that another process holds is named, and after a while the state is restored beside it."""
     program.send(visits(10))
     program.run(*TO_THE_END)
     disk = RocksDisk(program.folder / "data" / "state" / "visits")
     [folder] = [path for path in (program.folder / "data" / "state" / "visits").iterdir() if (path / "0").is_dir()]
     store = disk.open(f"{folder.name}/0")
     try:
-        err = program.run(*TO_THE_END, code=1).stderr
+        program.send(visits(70), topic="visits")
+        err = program.run(*TO_THE_END).stderr
     finally:
         store.close()
     assert f"{folder.name}/0 is open in another worker or process" in err
+    assert "restoring beside it" in err
+    assert program.count("sizes") == 80
 
 
 def test_a_damaged_store(program: Program) -> None:

@@ -37,7 +37,7 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     """What App(x=...) takes, `run --x` takes."""
-    assert set(HELP) == set(Settings.__struct_fields__)
+    assert {*HELP, "kafka"} == set(Settings.__struct_fields__)
     assert called("run", "--help") == 0
     shown = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')} " in shown for name in HELP)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from tests.law.inputs import Inputs, random_inputs
 from tests.law.oracle import Answer, Oracle
 from tests.law.plans import Spec, build, random_spec
-from tests.law.world import Schedule, World, differs, random_schedule
+from tests.law.seen import differs
+from tests.law.world import Schedule, World, random_schedule
 
 
 def answer_of(spec: Spec, inputs: Inputs) -> Answer:
@@ -57,9 +58,11 @@ def given(
     """'' where a world of this schedule gave the answer."""
     world = World(spec, inputs, schedule, rng)
     try:
-        return differs(world.go(crash_at=crash_at, wipe=wipe), answer)
+        return differs(world.go(crash_at=crash_at, wipe=wipe).seen(), answer)
     except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
         return f"{type(error).__name__}: {error}"
+    finally:
+        world.end_all()
 
 
 def crashes_everywhere(spec: Spec, *, wipe: bool) -> str:

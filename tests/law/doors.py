@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import random
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
+from streamproc.jobs import Job
 from streamproc.log import Chunk, Columns, Committed, Event, Partition, TaskInput, Topic
 from streamproc.memory_log import MemoryLog
 from streamproc.state.memory import MemoryDisk
 from streamproc.state.store import Store
+from streamproc.testing.replay import run_now
+from streamproc.testing.stepped_jobs import SteppedJobs
+from tests.law.doubts import Doubts
+
+T = TypeVar("T")
 
 
 class Crash(BaseException):
@@ -77,28 +85,39 @@ def _nothing() -> None:
 class DoorLog:
     """A worker's view of a log."""
 
-    def __init__(self, log: MemoryLog, doors: Doors) -> None:
+    def __init__(self, log: MemoryLog, doors: Doors, doubts: Doubts) -> None:
         self.log = log
         self.doors = doors
+        self.doubts = doubts
 
-    async def topics(self) -> Mapping[str, Topic]:
-        return await self.doors.wait("log.topics", self.log.topics)  # type: ignore[no-any-return]
+    async def topics(self, describe: Collection[str] = ()) -> Mapping[str, Topic]:
+        return await self.doors.wait("log.topics", self.log.topics, describe)  # type: ignore[no-any-return]
 
     async def create(self, name: str, *, partitions: int, config: Mapping[str, str]) -> None:
         await self.doors.wait("log.create", self.log.create, name, partitions=partitions, config=config)
 
     async def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
-        return await self.doors.wait("log.read", self.log.read, partition, offset, limit)  # type: ignore[no-any-return]
+        limit = min(limit, self.doubts.most())
+        chunk: Chunk = await self.doors.wait("log.read", self.log.read, partition, offset, limit)
+        return self.doubts.visible(chunk, offset)
 
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         return await self.doors.wait("log.ends", self.log.ends, partitions)  # type: ignore[no-any-return]
 
-    async def source(self, group: str, member: str, tasks: Sequence[TaskInput]) -> DoorSource:
-        return DoorSource(await self.doors.wait("log.source", self.log.source, group, member, tasks), self.doors)
+    async def source(
+        self, group: str, member: str, tasks: Sequence[TaskInput], *, plan: str = "", shared: bytes = b""
+    ) -> DoorSource:
+        real = await self.doors.wait("log.source", self.log.source, group, member, tasks, plan=plan, shared=shared)
+        return DoorSource(real, self.doors, self.doubts)
 
-    async def sink(self, source: Any, member: str) -> DoorSink:
+    async def sink(self, source: Any, member: str, *, exactly_once: bool = True) -> DoorSink:
         real = source.source if isinstance(source, DoorSource) else source
-        return DoorSink(await self.doors.wait("log.sink", self.log.sink, real, member), self.doors)
+        sink = await self.doors.wait("log.sink", self.log.sink, real, member)
+        self.doubts.decide(sink.name)
+        return DoorSink(sink, self.doors, self.doubts)
+
+    async def committed(self, group: str) -> Mapping[Partition, Committed]:
+        return await self.doors.wait("log.committed", self.log.committed, group)  # type: ignore[no-any-return]
 
     async def purge(self, before: Mapping[Partition, int]) -> None:
         await self.doors.wait("log.purge", self.log.purge, before)
@@ -108,9 +127,10 @@ class DoorLog:
 
 
 class DoorSource:
-    def __init__(self, source: Any, doors: Doors) -> None:
+    def __init__(self, source: Any, doors: Doors, doubts: Doubts) -> None:
         self.source = source
         self.doors = doors
+        self.doubts = doubts
 
     async def poll(self, partitions: Sequence[Partition], timeout_ms: int) -> list[Event]:
         return await self.doors.wait("source.poll", self.source.poll, partitions, timeout_ms)  # type: ignore[no-any-return]
@@ -119,7 +139,14 @@ class DoorSource:
         self.doors.call("source.seek", self.source.seek, partition, offset)
 
     async def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed]:
+        self.doubts.stable(partitions)
         return await self.doors.wait("source.committed", self.source.committed, partitions)  # type: ignore[no-any-return]
+
+    def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
+        return self.source.at_end(partitions)  # type: ignore[no-any-return]
+
+    async def first_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self.doors.wait("source.first_offsets", self.source.first_offsets, partitions)  # type: ignore[no-any-return]
 
     async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         return await self.doors.wait("source.end_offsets", self.source.end_offsets, partitions)  # type: ignore[no-any-return]
@@ -130,20 +157,25 @@ class DoorSource:
     async def leave(self) -> None:
         await self.doors.wait("source.leave", self.source.leave)
 
+    async def fail(self, reason: str) -> None:
+        await self.doors.wait("source.fail", self.source.fail, reason)
+
 
 class DoorSink:
-    def __init__(self, sink: Any, doors: Doors) -> None:
+    def __init__(self, sink: Any, doors: Doors, doubts: Doubts) -> None:
         self.sink = sink
         self.doors = doors
+        self.doubts = doubts
 
     def send(self, partition: Partition, columns: Columns) -> None:
         self.doors.call("sink.send", self.sink.send, partition, columns)
 
     async def commit(self, offsets: Mapping[Partition, Committed]) -> Mapping[Partition, int]:
-        return await self.doors.wait("sink.commit", self.sink.commit, offsets)  # type: ignore[no-any-return]
+        dies = self.doors.crash
+        return await self.doors.wait("sink.commit", self.doubts.commit, self.sink, offsets, dies=dies)  # type: ignore[no-any-return]
 
     async def abort(self) -> None:
-        await self.doors.wait("sink.abort", self.sink.abort)
+        await self.doors.wait("sink.abort", self.doubts.abort, self.sink)
 
     async def close(self) -> None:
         await self.doors.wait("sink.close", self.sink.close)
@@ -156,8 +188,8 @@ class DoorDisk:
         self.disk = disk
         self.doors = doors
 
-    def open(self, name: str) -> DoorStore:
-        return DoorStore(self.doors.call("disk.open", self.disk.open, name), self.doors)
+    def open(self, name: str, *, beside: bool = False) -> DoorStore:
+        return DoorStore(self.doors.call("disk.open", self.disk.open, name, beside=beside), self.doors)
 
     def wipe(self, name: str) -> None:
         self.doors.call("disk.wipe", self.disk.wipe, name)
@@ -190,3 +222,23 @@ class DoorStore:
 
     def close(self) -> None:
         self.doors.call("store.close", self.store.close)
+
+
+class DoorJobs(SteppedJobs):
+    """A worker's jobs, which end with it where they are; how far they go on each time is drawn."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(lambda ms: ms == 0 and rng.random() < 0.8)
+        self._started: list[Job[Any]] = []
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Job[T]:
+        job = super().start(work)
+        self._started = [before for before in self._started if not before.done()]
+        self._started.append(job)
+        return job
+
+    def die(self) -> None:
+        """The worker is dead: its jobs do nothing any more, and give nothing back."""
+        for job in self._started:
+            with suppress(Crash):
+                run_now(self.end([job]))

@@ -12,6 +12,7 @@ from streamproc.memory_log import MemoryLog
 from streamproc.operators.batch import FOREVER
 from streamproc.state.memory import MemoryDisk
 from streamproc.testing.replay import run_now
+from streamproc.testing.stepped_jobs import SteppedJobs
 from streamproc.worker import Worker
 from tests.law.plans import Reading
 from tests.law.world import heard
@@ -76,6 +77,7 @@ class Live:
             clock=self.clock,
             member="worker",
             partitions_of=launch.partitions_of,
+            jobs=SteppedJobs(),
         )
         run_now(self.worker.start())
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from streamproc import opening as opening_module
 from streamproc import plan as plan_module
 from streamproc import worker as worker_module
 from streamproc.assembly import Assembly
+from streamproc.epoch_writer import EpochWriter
 from streamproc.flow import Flow
 from streamproc.graph import RepartitionNode
-from streamproc.in_process import InProcessSource
+from streamproc.in_process import InProcessLog, InProcessSource
 from streamproc.internal_topic import Mark
-from streamproc.log import Chunk, Columns, Committed, Partition
+from streamproc.log import Aborted, Chunk, Columns, Committed, Partition, Sink, Unknown
+from streamproc.opening import Opened, Opener
 from streamproc.operators import final_rows as final_rows_module
 from streamproc.operators import lateness
 from streamproc.operators import window as window_module
@@ -33,7 +36,9 @@ from streamproc.operators.timers import Timers
 from streamproc.operators.top import Top
 from streamproc.operators.window import Window
 from streamproc.operators.with_timestamp import WithTimestamp
+from streamproc.plan import TaskId
 from streamproc.reader import InternalReader, SourceReader
+from streamproc.restore import Restoring, restore
 from streamproc.state.keys import identities
 from streamproc.state.table import Table
 from streamproc.task import Feed, Sealed, Task
@@ -43,6 +48,7 @@ from streamproc.windows.folds import Fold
 from streamproc.windows.ordered import Last
 from streamproc.windows.sums import Mean, Sum
 from streamproc.worker import Worker
+from tests.law.doors import DoorLog
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, Plant] = {}
@@ -377,19 +383,19 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("a mark is written before the rows it speaks of")
 def _(patch: pytest.MonkeyPatch) -> None:
-    real = Worker._send
+    real = EpochWriter.send
 
-    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
+    def send(self: EpochWriter, sink: Sink, sealed: Mapping[Any, Sealed], *, now_ms: int) -> None:
         rows = {task: epoch.outputs for task, epoch in sealed.items()}
         for epoch in sealed.values():
             epoch.outputs = {}
-        real(self, sealed)
+        real(self, sink, sealed, now_ms=now_ms)
         for task, epoch in sealed.items():
             epoch.outputs = rows[task]
             for partition, columns in rows[task].items():
-                self._sink.send(partition, columns)
+                sink.send(partition, columns)
 
-    patch.setattr(Worker, "_send", send)
+    patch.setattr(EpochWriter, "send", send)
 
 
 # ------------------------------------------------------------------------------------ A5, B: epochs, state, restarts
@@ -459,39 +465,39 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("no replay of the changelog")
 def _(patch: pytest.MonkeyPatch) -> None:
-    async def restore(*_args: Any, **_options: Any) -> int:
-        return 0
+    async def nothing(*_args: Any) -> None:
+        """Nothing is replayed."""
 
-    patch.setattr(worker_module, "restore", restore)
+    patch.setattr(opening_module, "restore", nothing)
 
 
 @bug("disk before log")
 def _(patch: pytest.MonkeyPatch) -> None:
-    real = Worker._send
+    real = Worker._write
 
-    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
-        real(self, sealed)
+    async def write(self: Worker, sealed: Mapping[Any, Sealed]) -> Mapping[Partition, int] | None:
         for task_id, epoch in sealed.items():
             task = self._tasks[task_id]
             if task._store is not None and epoch.changes:
                 task._store.write(epoch.changes, task._store.position or 0)
+        return await real(self, sealed)
 
-    patch.setattr(Worker, "_send", send)
+    patch.setattr(Worker, "_write", write)
 
 
 @bug("outputs outside the transaction")
 def _(patch: pytest.MonkeyPatch) -> None:
-    real = Worker._send
+    real = Worker._write
 
-    def send(self: Worker, sealed: Mapping[Any, Sealed]) -> None:
+    async def write(self: Worker, sealed: Mapping[Any, Sealed]) -> Mapping[Partition, int] | None:
         records = self._log.log._records  # type: ignore[attr-defined] # the world's door
         for epoch in sealed.values():
             outside = {p: columns for p, columns in epoch.outputs.items() if p.topic.startswith("out-")}
             records.write({p: Columns(*_columns(c)) for p, c in outside.items()}, "", {})
             epoch.outputs = {p: columns for p, columns in epoch.outputs.items() if p not in outside}
-        real(self, sealed)
+        return await real(self, sealed)
 
-    patch.setattr(Worker, "_send", send)
+    patch.setattr(Worker, "_write", write)
 
 
 def _columns(columns: Columns) -> tuple[Any, ...]:
@@ -506,13 +512,102 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("a task is kept though another worker had it")
 def _(patch: pytest.MonkeyPatch) -> None:
-    async def was_elsewhere(self: Worker, task: Task) -> bool:
-        return False
+    async def moved_meanwhile(self: Worker) -> set[TaskId]:
+        return set()
 
-    patch.setattr(Worker, "_was_elsewhere", was_elsewhere)
+    patch.setattr(Worker, "_moved_meanwhile", moved_meanwhile)
+
+
+# ------------------------------------------------------------------------------------ B1, B4: what a commit may answer
+
+
+@bug("an Unknown is taken for aborted")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """Tables go back to their stores, readers to the committed offsets, which may be the epoch's."""
+    patch.setattr(Worker, "_in_doubt", lambda self, error: self._abort())
+
+
+@bug("an Unknown is taken for committed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def write(self: Worker, sealed: Mapping[Any, Sealed]) -> Mapping[Partition, int] | None:
+        self._writer.send(self._sink, sealed, now_ms=0)
+        offsets = self._writer.offsets(sealed)
+        try:
+            ends = await self._sink.commit(offsets)
+        except Aborted as error:
+            await self._aborted(error)
+            return None
+        except Unknown:
+            ends = await self._log.ends([self._writer.changelog(task) for task in sealed if sealed[task].changes])
+        self._tasks.known.update(offsets)
+        return ends
+
+    patch.setattr(Worker, "_write", write)
+
+
+@bug("a transaction without offsets")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """Where nothing was read, the rows alone are committed: of a worker that was taken for dead, too."""
+    real = EpochWriter.offsets
+
+    def offsets(self: EpochWriter, sealed: Mapping[Any, Sealed]) -> dict[Partition, Committed]:
+        found = real(self, sealed)
+        before = self.__dict__.setdefault("before", {})
+        moved = any(before.get(partition) != at.offset for partition, at in found.items())
+        before.update({partition: at.offset for partition, at in found.items()})
+        return found if moved else {}
+
+    patch.setattr(EpochWriter, "offsets", offsets)
+
+
+@bug("after an abort the tables are not rolled back")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real = Worker._aborted
+
+    async def aborted(self: Worker, error: Aborted) -> None:
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(Table, "abort", Table.savepoint)
+            await real(self, error)
+
+    patch.setattr(Worker, "_aborted", aborted)
+
+
+@bug("restore before the offsets are read")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real_open = Opener.open
+
+    async def restored(*_args: Any) -> None:
+        """It was before."""
+
+    async def open_after_restore(self: Opener, task_id: TaskId, restoring: Restoring) -> Opened:
+        if self._stages[task_id.stage].stateful:
+            store = await self._unlocked(f"{task_id.stage}/{task_id.number}")
+            try:
+                await restore(store, self._log, restoring, self._jobs)
+            finally:
+                store.close()
+        return await real_open(self, task_id, restoring)
+
+    patch.setattr(opening_module, "restore", restored)
+    patch.setattr(Opener, "open", open_after_restore)
+
+
+@bug("restore to the last stable offset")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real = DoorLog.ends
+
+    async def ends(self: DoorLog, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return {p: self.doubts.last_stable(p, end) for p, end in (await real(self, partitions)).items()}
+
+    patch.setattr(DoorLog, "ends", ends)
 
 
 # ------------------------------------------------------------------------------------ B7: the end of the input
+
+
+@bug("each worker takes its own end of the input")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(worker_module, "agreed_end", lambda shared, own, app: own)
 
 
 @bug("the end is stored as an infinite watermark")
@@ -562,11 +657,18 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @bug("idle by the wall clock alone")
 def _(patch: pytest.MonkeyPatch) -> None:
     """A stale high watermark: a partition with records that do not arrive counts as read to its end."""
+    real = Worker._watch_idle
 
-    async def end_offsets(self: InProcessSource, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+    async def ends(self: InProcessLog, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         return dict.fromkeys(partitions, 0)
 
-    patch.setattr(InProcessSource, "end_offsets", end_offsets)
+    async def watch_idle(self: Worker) -> bool:
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(InProcessSource, "at_end", lambda self, partitions: partitions)
+            inside.setattr(InProcessLog, "ends", ends)
+            return await real(self)
+
+    patch.setattr(Worker, "_watch_idle", watch_idle)
 
 
 @bug("that a partition was idle is not recorded")

@@ -8,14 +8,15 @@ from collections.abc import Callable
 import pytest
 
 from streamproc.launch import end_of_input
-from streamproc.log import Chunk, Partition
+from streamproc.log import Chunk
 from streamproc.testing.replay import run_now
 from streamproc.worker import Worker
 from tests.law.check import answer_of, given
 from tests.law.directed import COUNTED, TIMERS, rekeyed, window
 from tests.law.inputs import Inputs, random_inputs
 from tests.law.plans import Spec
-from tests.law.world import Member, Schedule, World, differs, heard
+from tests.law.seen import differs
+from tests.law.world import Member, Schedule, World, heard
 
 STEPWISE = Schedule(chunks=(2,))
 ONE_PARTITION = rekeyed(window(2, "count", grace=3), partitions=1)
@@ -31,9 +32,11 @@ def played(script: Callable[[World, Inputs], None], *, spec: Spec = COUNTED, see
         with heard(world.alarms):
             script(world, inputs)
             world.drive()
-        return differs(world, answer)
+        return differs(world.seen(), answer)
     except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
         return f"{type(error).__name__}: {error}"
+    finally:
+        world.end_all()
 
 
 def _joined(world: World) -> Member:
@@ -106,8 +109,8 @@ def lost_disk_with_an_ended_upstream() -> str:
     return played(script, spec=ONE_PARTITION, seed=4)
 
 
-def two_workers_and_a_source_that_grows(*, one_end: bool = True) -> str:
-    """The sources grow between the starts of two workers of a run: the rest is a later run's."""
+def two_workers_and_a_source_that_grows() -> str:
+    """The sources grow between the starts of two workers, who each see another end: the first's is the run's."""
     inputs = random_inputs(COUNTED, random.Random(3))
     whole = inputs.runs[-1]
     half = {n: [count // 2 for count in counts] for n, counts in whole.items()}
@@ -118,34 +121,35 @@ def two_workers_and_a_source_that_grows(*, one_end: bool = True) -> str:
             world.begin(half)
             _joined(world)
             world.append(whole)
-            if not one_end:
-                world.end = run_now(end_of_input(world.launch, world.log))
+            world.end = run_now(end_of_input(world.launch, world.log))
             _joined(world)
             world.drive()
             world.begin(whole)
             _joined(world)
             world.drive()
-        return differs(world, answer)
+        return differs(world.seen(), answer)
     except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
         return f"{type(error).__name__}: {error}"
+    finally:
+        world.end_all()
 
 
 def overlapped_epochs(step: int = 3) -> str:
     """The next epoch is stepped while one commits; a crash at any moment behind that changes nothing."""
 
-    async def commit(self: Worker) -> None:
+    async def commit(self: Worker) -> bool:
         sealed = {task_id: task.seal() for task_id, task in self._tasks.items()}
-        self._send(sealed)
+        self._writer.send(self._sink, sealed, now_ms=0)
         for event in await self._source.poll(self._readable(), 0):
             assert isinstance(event, Chunk), "one worker: nobody comes or goes"
             await self._step(event)
-        offsets = self._offsets(sealed)
+        offsets = self._writer.offsets(sealed)
         ends = await self._sink.commit(offsets)
-        self._known.update(offsets)
+        self._tasks.known.update(offsets)
         for task_id, task in self._tasks.items():
-            changelog = Partition(self._plan.changelog_of(self._stages[task_id.stage]), task_id.number)
-            task.settle(sealed[task_id], ends.get(changelog), cache_bytes=1, now_ms=0)
-            self._report(task)
+            task.settle(sealed[task_id], ends.get(self._writer.changelog(task_id)), cache_bytes=1, now_ms=0)
+            self._tally.take(task)
+        return True
 
     spec = ONE_PARTITION
     inputs = random_inputs(spec, random.Random(4))

@@ -18,17 +18,14 @@ from streamproc.launch import end_of_input, prepare
 from streamproc.log import Partition
 from streamproc.memory_log import MemoryLog
 from streamproc.operators.batch import FOREVER
-from streamproc.operators.running import Running
-from streamproc.state.errors import StoreLocked
-from streamproc.state.keys import key_of
 from streamproc.state.memory import MemoryDisk
-from streamproc.state.table import Table
 from streamproc.testing.replay import run_now
 from streamproc.worker import Worker
-from tests.law.doors import Crash, DoorDisk, DoorLog, Doors
+from tests.law.doors import Crash, DoorDisk, DoorJobs, DoorLog, Doors
+from tests.law.doubts import Doubts
 from tests.law.inputs import Inputs, columns_of
-from tests.law.oracle import Answer
 from tests.law.plans import Spec, build
+from tests.law.seen import Seen
 
 TURNS = 3_000
 """A run that has not ended by then hangs: few take more than 300."""
@@ -50,6 +47,7 @@ class Schedule(NamedTuple):
     faults      chance, in each turn, that a worker crashes or stalls at one of its next door calls, is taken for dead,
                 comes or goes
     one_disk    all workers are on one machine
+    doubts      chance that the log does not simply do what a commit asks for
     """
 
     workers: int = 1
@@ -58,6 +56,7 @@ class Schedule(NamedTuple):
     settings: Mapping[str, Any] = {}
     faults: float = 0.0
     one_disk: bool = False
+    doubts: float = 0.0
 
 
 def random_schedule(rng: random.Random, *, faults: bool) -> Schedule:
@@ -72,16 +71,18 @@ def random_schedule(rng: random.Random, *, faults: bool) -> Schedule:
         settings=settings,
         faults=rng.choice((0.01, 0.05, 0.15)) if faults else 0.0,
         one_disk=rng.random() < 0.5,
+        doubts=rng.choice((0.0, 0.05, 0.2)) if faults else 0.0,
     )
 
 
 class Member:
     """A worker process, its doors and its disk."""
 
-    def __init__(self, name: str, worker: Worker, doors: Doors, disk: MemoryDisk) -> None:
+    def __init__(self, name: str, worker: Worker, doors: Doors, jobs: DoorJobs, disk: MemoryDisk) -> None:
         self.name = name
         self.worker = worker
         self.doors = doors
+        self.jobs = jobs
         self.disk = disk
 
 
@@ -101,6 +102,9 @@ class World:
         self.rng = rng
         self.app = build(spec, **schedule.settings)
         self.log = MemoryLog(chunk_records=lambda: rng.choice(schedule.chunks))
+        seed = repr(rng.getstate())
+        self.doubts = Doubts(random.Random(f"doubts {seed}"), schedule.doubts)
+        self._jobs_rng = random.Random(f"jobs {seed}")
         self.members: list[Member] = []
         self.late: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -153,6 +157,7 @@ class World:
             if not self.members:  # one left while the other died
                 self.join(fresh=True)
             member = self.rng.choice(self.members)
+            self.doubts.rate = self.schedule.doubts if turn < FAULTY_TURNS else 0.0
             if turn < FAULTY_TURNS and self.rng.random() < self.schedule.faults:
                 self._fault(member)
                 continue
@@ -173,9 +178,13 @@ class World:
             self.leave(self.members[0])
 
     def _ended(self) -> bool:
-        owned = {task for member in self.members for task in member.worker.tasks}
-        tasks = sum(self.launch.topology.tasks.values())
-        return len(owned) == tasks and all(member.worker.done for member in self.members)
+        return all(member.worker.done for member in self.members)
+
+    def end_all(self) -> None:
+        """Whoever lives dies: nothing of the world goes on."""
+        for member in self.members:
+            member.doors.dead = True
+            member.jobs.die()
 
     def pass_time(self, ms: int) -> None:
         """An epoch may be due."""
@@ -188,11 +197,11 @@ class World:
         if not name:
             self._names += 1
             name = f"worker-{self._names}"
-        doors, disk = Doors(), disk or self._free_disk()
+        doors, jobs, disk = Doors(), DoorJobs(self._jobs_rng), disk or self._free_disk()
         worker = Worker(
             self.launch.plan,
             self.launch.topology,
-            DoorLog(self.log, doors),  # type: ignore[arg-type] # its sources and sinks are proxies too
+            DoorLog(self.log, doors, self.doubts),  # type: ignore[arg-type] # its sources and sinks are proxies too
             DoorDisk(disk, doors),
             self.app.codec() if fresh else self._codec,
             settings=self.app.settings({}, {}),
@@ -200,8 +209,9 @@ class World:
             member=name,
             partitions_of=self.launch.partitions_of,
             end=self.end,
+            jobs=jobs,
         )
-        member = Member(name, worker, doors, disk)
+        member = Member(name, worker, doors, jobs, disk)
         self.members.append(member)
         run_now(worker.start())
         return member
@@ -221,7 +231,7 @@ class World:
             return
         try:
             run_now(member.worker.turn(0))
-        except (Crash, StoreLocked):
+        except Crash:
             self._buried(member, wipe=wipe)
 
     def leave(self, member: Member) -> None:
@@ -262,6 +272,7 @@ class World:
         self.plain = False
         self._forget(member)
         member.doors.dead = True
+        member.jobs.die()
         member.disk.crash(lost_writes=self.rng.choice((0, 0, 1, 3)))
         if wipe or (self.schedule.faults and self.rng.random() < 0.2):
             for name, image in list(member.disk._images.items()):
@@ -290,69 +301,17 @@ class World:
 
     # ------------------------------------------------------------------------------------ what came of it
 
-    def rows(self, n: int) -> dict[tuple[int, bytes | None], list[tuple[bytes | None, int]]]:
-        """What an output topic received: by partition and key, (value, timestamp) in order."""
-        found: dict[tuple[int, bytes | None], list[tuple[bytes | None, int]]] = defaultdict(list)
-        for number in range(run_now(self.log.topics())[f"out-{n}"].partitions):
-            columns = run_now(self.log.read(Partition(f"out-{n}", number), 0, FOREVER)).columns
-            for key, value, ts in zip(columns.keys, columns.values, columns.timestamps, strict=True):
-                found[number, key].append((value, ts))
-        return dict(found)
-
-    def table(self, n: int) -> dict[Any, Any]:
-        """The rows of a running aggregate by (task, key), from the changelog alone."""
-        node = next(node for node in self.app.plan.nodes if node.step == f"n{n}")
-        assert isinstance(node.kind, Running)
-        stage = self.launch.plan.stage_of[node.id]
-        found = {}
-        for task in range(self.launch.topology.tasks[stage.name]):
-            store = MemoryDisk().open("table")
-            changelog = Partition(self.launch.plan.changelog_of(stage), task)
-            columns = run_now(self.log.read(changelog, 0, FOREVER)).columns
-            for key, value in zip(columns.keys, columns.values, strict=True):
-                store.write({key or b"": value}, 0)
-            rows = Table[Any](store, node.name, self.app.codec()).whole()
-            found.update({(task, key_of(key)): node.kind.aggregate.result(held) for key, held in rows.items()})
-        return found
-
-
-def differs(world: World, answer: Answer) -> str:
-    """'' where the world gave the answer, else what differed first."""
-    spec = world.spec
-    if world.alarms:
-        return f"alarm: {world.alarms[0]}"
-    for n, expected in answer.rows.items():
-        if what := _rows_differ(spec, n, expected, world.rows(n)):
-            return what
-    for n, table in answer.tables.items():
-        if spec.ordered(n) and world.table(n) != table:
-            return f"table of n{n}: {world.table(n)} is not {table}"
-    if world.plain:
-        for what, by_node, got in (("late", answer.late, world.late), ("skipped", answer.skipped, world.skipped)):
-            wanted = {_step(spec, n): count for n, count in by_node.items()}
-            if wanted != dict(got):
-                return f"{what} records: {dict(got)} are not {wanted}"
-    return ""
-
-
-def _rows_differ(spec: Spec, n: int, expected: Mapping[Any, Any], got: Mapping[Any, Any]) -> str:
-    name = f"{spec.nodes[n].kind} n{n}"
-    if expected.keys() != got.keys():
-        return f"keys of {name}: {sorted(map(str, got))} are not {sorted(map(str, expected))}"
-    for place, rows in expected.items():
-        wanted = [(value, ts) for _, value, ts in rows]
-        if Counter(wanted) != Counter(got[place]):
-            more, fewer = Counter(got[place]) - Counter(wanted), Counter(wanted) - Counter(got[place])
-            return f"rows of {name} at {place}: too many {dict(more)}, missing {dict(fewer)}"
-        if spec.ordered(n) and len({task for task, _, _ in rows}) == 1 and wanted != got[place]:
-            return f"order of {name} at {place}: {got[place]} is not {wanted}"
-    return ""
-
-
-def _step(spec: Spec, n: int) -> str:
-    """The engine's name of a node."""
-    step = f"n{n + 2}-partial" if spec.nodes[n].kind == "partial" else f"n{n}"
-    return f"f{spec.nodes[n].function}.{step}"
+    def seen(self) -> Seen:
+        """The topics now."""
+        counts = (self.late, self.skipped) if self.plain and not self.doubts.happened else None
+        return Seen(
+            self.spec,
+            self.app,
+            self.launch,
+            lambda partition: run_now(self.log.read(partition, 0, FOREVER)).columns,
+            alarms=self.alarms,
+            counts=counts,
+        )
 
 
 class _Listener(logging.Handler):

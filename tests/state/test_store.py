@@ -247,6 +247,40 @@ def test_an_old_owner_closing_again_takes_nothing_from_the_new_one(disk: Disk) -
     new.close()
 
 
+def test_a_store_beside_another(disk: Disk) -> None:
+    """It is this worker's alone: other rows, a lock of its own, and it is the same when it is opened again."""
+    store = disk.open(NAME)
+    store.write({b"a": b"1"}, 1)
+    beside = disk.open(NAME, beside=True)
+    assert (beside.position, list(beside.scan(b"", END))) == (None, [])
+    beside.write({b"b": b"2"}, 2)
+    with pytest.raises(StoreLocked):
+        disk.open(NAME, beside=True)
+    beside.close()
+    again = disk.open(NAME, beside=True)
+    assert (again.position, list(again.scan(b"", END))) == (2, [(b"b", b"2")])
+    assert list(store.scan(b"", END)) == [(b"a", b"1")]
+    again.close()
+    store.close()
+
+
+def test_a_store_beside_goes_when_the_other_is_opened_and_nobody_has_it(disk: Disk) -> None:
+    """While its worker has it, it stays."""
+    first = disk.open(NAME)
+    beside = disk.open(NAME, beside=True)
+    beside.write({b"b": b"2"}, 2)
+    first.close()
+    disk.open(NAME).close()
+    assert beside.get(b"b") == b"2"
+    beside.close()
+    disk.open(f"{NAME}0").close()  # a neighbour
+    beside = disk.open(NAME, beside=True)
+    assert beside.position == 2
+    beside.close()
+    disk.open(NAME).close()
+    assert disk.open(NAME, beside=True).position is None
+
+
 def test_wipe_forgets_one_store(disk: Disk) -> None:
     """Its neighbours stay, those with longer names too; one that never was is no error."""
     for name in ("a", "a/0", "a/1"):
@@ -410,6 +444,24 @@ def test_a_stopped_process_keeps_its_lock_and_a_dead_one_does_not(tmp_path: Path
             with pytest.raises(StoreLocked, match=str(tmp_path / NAME)):
                 attempt(NAME)
     RocksDisk(tmp_path).open(NAME).close()
+
+
+def test_beside_a_stopped_process(tmp_path: Path) -> None:
+    """A store of this process alone, until the other is dead: then what is left beside is deleted, folder and all."""
+    disk = RocksDisk(tmp_path)
+    with other_process(tmp_path) as (pid, finished):
+        next(finished)
+        os.kill(pid, signal.SIGSTOP)
+        beside = disk.open(NAME, beside=True)
+        beside.write({b"a": b"1"}, 1)
+        with pytest.raises(StoreLocked):
+            disk.open(NAME)
+    beside.close()
+    assert len(list((tmp_path / NAME).parent.iterdir())) == 2
+    store = disk.open(NAME)
+    assert (store.position or 0) > 0, "what the dead process wrote"
+    assert list((tmp_path / NAME).parent.iterdir()) == [tmp_path / NAME]
+    store.close()
 
 
 def test_a_damaged_block_is_an_error_never_a_short_scan(tmp_path: Path) -> None:

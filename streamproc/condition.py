@@ -1,0 +1,87 @@
+"""Condition: what a worker is doing, in words, from what has passed between it and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from streamproc.plan import TaskId
+from streamproc.restore import Restoring
+from streamproc.watched_log import Traffic
+
+SILENT_S: Final = 5.0
+"""So long an answer may take before that is said."""
+NAMED: Final = 5
+"""So many tasks are named, the others are counted."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What a worker is doing.
+
+    ready   it has opened the tasks it owns, or there are none for it
+    tasks   those it has opened, as `stage/number`
+    """
+
+    ready: bool
+    reason: str
+    tasks: tuple[str, ...] = ()
+
+
+def condition_of(
+    app: str,
+    traffic: Traffic,
+    opened: Collection[TaskId],
+    restoring: Mapping[TaskId, Restoring],
+    *,
+    now_s: float,
+    workers: int | None = None,
+) -> Condition:
+    """The condition of a worker of this app that has opened some tasks.
+
+    `now_s` on the event loop's clock; `workers`: how many the group has, where that is known.
+    """
+    tasks = tuple(f"{stage}/{number}" for stage, number in sorted(opened))
+    reason = _hindrance(traffic, now_s) or _way_to_tasks(app, traffic, opened, restoring)
+    if reason is not None:
+        return Condition(ready=False, reason=reason, tasks=tasks)
+    if not tasks:
+        enough = workers is not None and workers <= len(traffic.offered)
+        why = "most workers of the group run another plan" if enough else "the group has more workers than tasks"
+        return Condition(ready=True, reason=f"no tasks: {why}")
+    return Condition(ready=True, reason=f"working on {_counted(len(tasks), 'task')}", tasks=tasks)
+
+
+def _hindrance(traffic: Traffic, now_s: float) -> str | None:
+    if traffic.unanswered_s >= SILENT_S:
+        return f"Kafka does not answer for {traffic.unanswered_s:.0f} s"
+    calls = traffic.calls
+    if calls and now_s - calls[0].since >= SILENT_S:
+        return f"waiting for the log to answer for {now_s - calls[0].since:.0f} s: {calls[0].name}"
+    return None
+
+
+def _way_to_tasks(
+    app: str, traffic: Traffic, opened: Collection[TaskId], restoring: Mapping[TaskId, Restoring]
+) -> str | None:
+    """What is missing until it has opened what it owns."""
+    if traffic.leaving:
+        return f"leaving group {app!r}"
+    if traffic.assigned is None:
+        return "the group shares out its tasks anew" if traffic.was_assigned else f"joining group {app!r}"
+    missing = sorted({TaskId(*task) for task in traffic.assigned} - set(opened))
+    if not missing:
+        return None
+    shown = ", ".join(_opening(task, restoring.get(task)) for task in missing[:NAMED])
+    return shown + (f" and {_counted(len(missing) - NAMED, 'more')}" if len(missing) > NAMED else "")
+
+
+def _opening(task: TaskId, restoring: Restoring | None) -> str:
+    if restoring is None or restoring.share >= 1:
+        return f"opening {task.stage}/{task.number}"
+    return f"restoring {task.stage}/{task.number}: {restoring.share:.0%}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("s" if what == "task" and count != 1 else "")

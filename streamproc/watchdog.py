@@ -1,0 +1,204 @@
+"""Watchdog: a worker that lives and does not work says so.
+
+    what it sees                                       how
+    a function that blocks the event loop              a thread samples where the loop's thread is
+    a turn that does not end, a poll that hangs        the calls of the log under way
+    an epoch that does not commit                      tasks with something to commit, and no commit
+    a broker that does not answer                      what was asked and is unanswered
+    tasks that nobody has, a group that never settles  one worker looks at the group now and then
+
+Each is said once when it has lasted, and once when it is over. How far a restore is, the restore says itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from streamproc.condition import SILENT_S, Condition, condition_of
+from streamproc.frames import waits_in, where_it_is
+from streamproc.incidents import Incidents, seconds
+from streamproc.log import GroupView, LogError
+from streamproc.runner import Run
+from streamproc.settings import Settings
+from streamproc.watched_log import WatchedLog
+from streamproc.windows.duration import duration_ms
+
+logger = logging.getLogger("streamproc")
+
+BEAT_S: Final = 0.25
+"""The event loop shows that it runs, and what it does, so often."""
+BLOCKED_S: Final = 5.0
+"""So long a function may hold the event loop before it is said."""
+TURN_S: Final = 15.0
+"""So long a turn of the worker may take."""
+COMMIT_S: Final = 30.0
+"""So long records may be read and not committed; three epochs at least."""
+JOIN_S: Final = 30.0
+"""So long joining a group, or sharing out its tasks, may take."""
+OWNERLESS_S: Final = 20.0
+"""So long a task may be without an owner."""
+GROUP_EVERY_S: Final = 10.0
+DEEP: Final = 4
+"""So many of the innermost coroutines are named."""
+
+
+class Watchdog:
+    """Watches the worker of this process, which works through `log`, until `watching` is left."""
+
+    def __init__(self, app: str, log: WatchedLog, member: str, settings: Settings) -> None:
+        self.condition = Condition(ready=False, reason="starting")
+        """What the worker is doing; set anew with each beat, and read by any thread."""
+        self._app = app
+        self._log = log
+        self._member = member
+        self._commit_s = max(COMMIT_S, 3 * duration_ms(settings.epoch_interval) / 1000)
+        self._run: Run | None = None
+        self._turned_s: float | None = None
+        self._workers: int | None = None
+        self._commits = 0
+        self._uncommitted_since: float | None = None
+        self._incidents = Incidents()
+        self._main: asyncio.Task[Any] | None = None
+        self._beat = time.monotonic()
+
+    # ------------------------------------------------------------------------------------ driven by
+
+    async def watch(self, run: Run) -> None:
+        """Called after each turn."""
+        self._run = run
+        self._turned_s = asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Within it, the thread and the looks at the group go on."""
+        left = threading.Event()
+        sampler = _Sampler(threading.get_ident(), lambda: self._beat)
+        threading.Thread(target=sampler.run, args=(left,), name="watchdog", daemon=True).start()
+        self._main = asyncio.current_task()
+        looking = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_looking_at_group())]
+        try:
+            yield
+        finally:
+            left.set()
+            for task in looking:
+                task.cancel()
+            for ended in await asyncio.gather(*looking, return_exceptions=True):
+                if not isinstance(ended, asyncio.CancelledError):
+                    logger.error("the watchdog failed; please report this", exc_info=ended)
+
+    @property
+    def blocked_s(self) -> float:
+        """For how long the event loop has not shown that it runs; asked by other threads."""
+        return time.monotonic() - self._beat
+
+    async def _keep_looking(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._beat = time.monotonic()
+            self.look(clock())
+            await asyncio.sleep(BEAT_S)
+
+    async def _keep_looking_at_group(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(GROUP_EVERY_S)
+            try:
+                async with asyncio.timeout(GROUP_EVERY_S):
+                    view = await self._log.log.group(self._app)
+            except (LogError, TimeoutError) as error:
+                logger.debug("the group could not be looked at: %r", error)
+            else:
+                self.look_at_group(view, clock())
+
+    # ------------------------------------------------------------------------------------ what it sees
+
+    def look(self, now_s: float) -> None:
+        """Look at the worker, at this instant of the event loop's clock."""
+        traffic = self._log.traffic
+        worker = self._run.worker if self._run is not None else None
+        opened, restoring = (worker.tasks, worker.restoring) if worker is not None else ({}, {})
+        self.condition = condition_of(self._app, traffic, opened, restoring, now_s=now_s, workers=self._workers)
+        if traffic.leaving:
+            return
+        self._look_at_turn(now_s)
+        self._look_at_commit(now_s)
+        silent = traffic.unanswered_s >= SILENT_S
+        self._incidents.see(
+            "log",
+            "Kafka does not answer" if silent else None,
+            now_s=now_s,
+            since_s=now_s - traffic.unanswered_s if silent else None,
+        )
+        joining = None if traffic.assigned is not None or silent else self.condition.reason
+        self._incidents.see("join", joining, now_s=now_s, after_s=JOIN_S)
+
+    def _look_at_turn(self, now_s: float) -> None:
+        since = self._turned_s
+        what = None
+        if since is not None and now_s - since >= TURN_S:
+            calls = [f"{call.name} under way for {seconds(now_s - call.since)}" for call in self._log.traffic.calls]
+            place = f"it waits in {' > '.join(waits_in(self._main.get_coro())[-DEEP:])}" if self._main else ""
+            what = f"no turn of the worker has ended ({', '.join(calls) or place})"
+        self._incidents.see("turn", what, now_s=now_s, since_s=since)
+
+    def _look_at_commit(self, now_s: float) -> None:
+        traffic = self._log.traffic
+        dirty = self._run is not None and any(task.dirty for task in self._run.worker.tasks.values())
+        dirty = dirty or traffic.commit_error is not None  # aborted, it is clean, and its records are unread again
+        if not dirty or traffic.commits != self._commits:
+            self._uncommitted_since = None
+        self._commits = traffic.commits
+        if dirty and self._uncommitted_since is None:
+            self._uncommitted_since = now_s
+        since = self._uncommitted_since
+        overdue = since is not None and now_s - since >= self._commit_s
+        why = f" (the last try: {traffic.commit_error})" if traffic.commit_error is not None else ""
+        self._incidents.see(
+            "commit", f"no epoch has been committed{why}" if overdue else None, now_s=now_s, since_s=since
+        )
+
+    def look_at_group(self, view: GroupView, now_s: float) -> None:
+        """One worker, the first of those that have tasks, says which tasks of the plan nobody has."""
+        self._workers = len(view.members)
+        changing = "the group is sharing out its tasks" if view.changing else None
+        self._incidents.see("group", changing, now_s=now_s, after_s=JOIN_S)
+        if view.changing:
+            return
+        owned = {task for member in view.members for task in member.tasks}
+        working = [member.name for member in view.members if member.tasks] or [member.name for member in view.members]
+        speaker = min(working, default=None) == self._member
+        ownerless = {f"{stage}/{number}" for stage, number in self._log.traffic.offered - owned} if speaker else set()
+        told = {name.removeprefix("owner ") for name in self._incidents.names() if name.startswith("owner ")}
+        for task in sorted(ownerless | told):
+            what = f"held by {task}: no owner" if task in ownerless else None
+            self._incidents.see(f"owner {task}", what, now_s=now_s, after_s=OWNERLESS_S, task=task)
+
+
+class _Sampler:
+    """Sees, from a thread of its own, that the thread of the event loop is held, and by which line."""
+
+    def __init__(self, thread: int, beat: Callable[[], float]) -> None:
+        self._thread = thread
+        self._beat = beat
+        self._incidents = Incidents()
+
+    def run(self, left: threading.Event) -> None:
+        """Look until it is left."""
+        while not left.wait(BEAT_S):
+            self.look(time.monotonic())
+
+    def look(self, now_s: float) -> None:
+        """Look at the thread, at this instant of the monotonic clock."""
+        beat = self._beat()
+        what = None
+        if now_s - beat >= BLOCKED_S:
+            frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for debuggers
+            what = "the event loop is blocked" + (f" at {where_it_is(frame)}" if frame is not None else "")
+        self._incidents.see("loop", what, now_s=now_s, since_s=beat)

@@ -1,0 +1,3 @@
+from tests.simulation.conftest import runs
+
+__all__ = ["runs"]

@@ -1,0 +1,215 @@
+"""The law in simulated worlds: random plans of `tests.law`, run on a cluster where everything goes wrong that can."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from streamproc import App, purging
+from streamproc.log import Columns, Partition
+from streamproc.purging import PURGE_RECORDS
+from streamproc.testing.simulation import CALM, ROUGH, History, Weather, World, faults
+from streamproc.testing.simulation.broker import AS_SHIPPED, BrokerSettings
+from streamproc.testing.simulation.virtual_time import run
+from tests.law.inputs import Inputs, columns_of, random_inputs
+from tests.law.oracle import Answer, Oracle
+from tests.law.plans import Spec, build, random_spec
+from tests.law.seen import Seen, differs
+
+Limits = Mapping[int, Sequence[int]]
+"""Of each source and partition: how many records there are."""
+
+
+class Phase(NamedTuple):
+    """A run of the app.
+
+    days     pass before it
+    limits   what there is to read when it ends
+    live_s   it goes on for so long, and records come meanwhile; 0: it runs to the end of the input
+    """
+
+    limits: Limits
+    days: int = 0
+    live_s: float = 0.0
+
+
+class Scenario(NamedTuple):
+    """What a seed stands for."""
+
+    spec: Spec
+    inputs: Inputs
+    phases: Sequence[Phase]
+    weather: Weather = CALM
+    workers: int = 1
+    settings: Mapping[str, Any] = {}
+    broker: BrokerSettings = AS_SHIPPED
+    batch_records: int = 100
+    in_transactions: bool = False
+    purge_records: int = PURGE_RECORDS
+
+
+def random_scenario(rng: random.Random) -> Scenario:
+    """Any."""
+    spec = random_spec(rng)
+    inputs = random_inputs(spec, rng)
+    return Scenario(
+        spec,
+        inputs,
+        _random_phases(inputs, rng),
+        random_weather(rng),
+        workers=rng.choice((1, 2, 2, 3)),
+        settings=random_settings(rng),
+        broker=AS_SHIPPED._replace(first_delay=rng.choice((0, 3_000))),
+        batch_records=rng.choice((1, 5, 5, 100)),
+        in_transactions=rng.random() < 0.3,
+        purge_records=rng.choice((2, 20, PURGE_RECORDS)),
+    )
+
+
+def _random_phases(inputs: Inputs, rng: random.Random) -> list[Phase]:
+    count = rng.choice((1, 1, 2, 2, 3))
+    cuts = {
+        n: [sorted([*(rng.randint(0, len(some)) for _ in range(count - 1)), len(some)]) for some in partitions]
+        for n, partitions in inputs.records.items()
+    }
+    return [
+        Phase(
+            {n: [cut[number] for cut in partitions] for n, partitions in cuts.items()},
+            days=rng.choice((0, 0, 1, 8, 20)) if number else 0,
+            live_s=rng.choice((0.0, 3.0, 15.0)) if number < count - 1 else 0.0,
+        )
+        for number in range(count)
+    ]
+
+
+def random_weather(rng: random.Random) -> Weather:
+    """Calm at times."""
+    if rng.random() < 0.1:
+        return CALM
+    return ROUGH._replace(
+        faults=rng.choice((faults.CALM, faults.ROUGH, faults.ROUGH, STORMY)),
+        trouble_s=rng.choice((5.0, 15.0, 40.0)),
+        every_s=rng.choice(((0.01, 0.2), (0.05, 1.0), (0.5, 3.0))),
+        pause_s=rng.choice(((0.05, 1.0), (0.05, 20.0), (5.0, 60.0))),
+        wiped=rng.choice((0.0, 0.15, 0.5)),
+        one_disk=rng.random() < 0.4,
+    )
+
+
+STORMY = faults.ROUGH._replace(
+    lost=0.01, unanswered=0.02, closed=0.01, late=0.01, slow=0.01, repeated=0.03, cut=0.002, marker_late=0.1
+)
+
+
+def random_settings(rng: random.Random) -> dict[str, Any]:
+    """Small epochs, small fetches, short patience: or as they are by default."""
+    return {
+        "idle": None,
+        "epoch_interval": rng.choice(("20ms", "200ms", "1s")),
+        "epoch_records": rng.choice((3, 20, 100_000)),
+        "fetch_bytes": rng.choice((1, 300, 1 << 20)),
+        "drift": rng.choice(("1ms", "5ms", "1m")),
+        "cache_bytes": rng.choice((1, 64 << 20)),
+        "session_timeout": rng.choice(("6s", "10s", "45s")),
+        "rebalance_timeout": rng.choice(("5s", "60s")),
+        "transaction_timeout": rng.choice(("5s", "15s")),
+        "request_timeout": rng.choice(("2s", "8s")),
+    }
+
+
+# ------------------------------------------------------------------------------------ playing one
+
+
+class Played(NamedTuple):
+    """What came of a scenario: '' where it was the answer."""
+
+    what: str
+    history: History
+
+
+def play(seed: int) -> Played:
+    """What a seed stands for, played."""
+    rng = random.Random(seed)
+    return play_scenario(random_scenario(rng), rng)
+
+
+def play_scenario(scenario: Scenario, rng: random.Random) -> Played:
+    """A scenario, played to its end; whatever stops it is no answer."""
+    app = build(scenario.spec, **scenario.settings)
+    history = History()
+    try:
+        with patch.object(purging, "PURGE_RECORDS", scenario.purge_records):
+            seen = run(_seen(scenario, app, rng, history))
+        return Played(differs(seen, answer_of(scenario)), history)
+    except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
+        return Played(f"{type(error).__name__}: {error}", history)
+
+
+def answer_of(scenario: Scenario) -> Answer:
+    """What every run of the plan on these inputs must give."""
+    oracle = Oracle(scenario.spec, build(scenario.spec), scenario.inputs.records)
+    for phase in scenario.phases:
+        if not phase.live_s:
+            oracle.run(phase.limits)
+    return oracle.answer()
+
+
+async def _seen(scenario: Scenario, app: App, rng: random.Random, history: History) -> Seen:
+    world = World(app, rng, scenario.weather, workers=scenario.workers, broker=scenario.broker, history=history)
+    for n in scenario.spec.of_kind("source"):
+        world.create(f"source-{n}", scenario.spec.nodes[n].args["partitions"])
+    program = _Program(scenario, world)
+    for phase in scenario.phases:
+        if phase.days:
+            await world.pass_days(phase.days)
+        if phase.live_s:
+            coming = asyncio.create_task(program.append_slowly(phase.limits, phase.live_s, rng))
+            await world.run_for(phase.live_s)
+            await coming
+        else:
+            program.append(phase.limits)
+            await world.run_to_end()
+    contents, processes = await world.contents(), world.processes
+    assert processes.launch is not None
+    counts = (processes.late, processes.skipped) if scenario.weather == CALM else None
+    return Seen(scenario.spec, app, processes.launch, contents.__getitem__, alarms=world.alarms, counts=counts)
+
+
+class _Program:
+    """What writes the sources of a scenario."""
+
+    def __init__(self, scenario: Scenario, world: World) -> None:
+        self._scenario = scenario
+        self._world = world
+        self._sent = {n: [0] * len(some) for n, some in scenario.inputs.records.items()}
+
+    def append(self, limits: Limits) -> None:
+        """The sources grow up to here."""
+        more: dict[Partition, Columns] = {}
+        for n, counts in limits.items():
+            for number, (before, after) in enumerate(zip(self._sent[n], counts, strict=True)):
+                if before < after:
+                    records = self._scenario.inputs.records[n][number][before:after]
+                    more[Partition(f"source-{n}", number)] = columns_of(self._world.app, n, records)
+            self._sent[n] = list(counts)
+        self._world.append(
+            more, batch_records=self._scenario.batch_records, in_transactions=self._scenario.in_transactions
+        )
+
+    async def append_slowly(self, limits: Limits, seconds: float, rng: random.Random) -> None:
+        """The sources grow up to here, little by little."""
+        steps = rng.randint(1, 4)
+        for step in range(1, steps + 1):
+            await asyncio.sleep(rng.uniform(0, seconds / steps))
+            self.append(
+                {
+                    n: [
+                        before + (after - before) * step // steps
+                        for before, after in zip(self._sent[n], counts, strict=True)
+                    ]
+                    for n, counts in limits.items()
+                }
+            )

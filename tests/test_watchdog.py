@@ -1,0 +1,345 @@
+"""The watchdog over workers on logs that do not do what they should, looked at by a clock that moves by hand."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from streamproc import App, Stream
+from streamproc.clock import ManualClock
+from streamproc.condition import condition_of
+from streamproc.incidents import Incidents
+from streamproc.launch import prepare
+from streamproc.log import Aborted, Columns, Committed, GroupView, Log, MemberView, Partition, Sink, Source
+from streamproc.memory_log import MemoryLog
+from streamproc.plan import TaskId
+from streamproc.restore import Restoring
+from streamproc.runner import Run, run
+from streamproc.state.memory import MemoryDisk
+from streamproc.stop import Stop
+from streamproc.watchdog import COMMIT_S, JOIN_S, OWNERLESS_S, TURN_S, Watchdog, _Sampler
+from streamproc.watched_log import Traffic, WatchedLog
+
+SOURCE = Partition("numbers", 0)
+
+
+def doubling(**settings: Any) -> App:
+    app = App("doubling", **settings)
+    numbers, doubled = app.topic("numbers", value=int), app.topic("doubled")
+
+    @app.stream(numbers, to=doubled)
+    def double(numbers: Stream[bytes, int]) -> Stream[bytes, int]:
+        return numbers.map(lambda n: 2 * n)
+
+    return app
+
+
+async def filled(partitions: int = 1) -> MemoryLog:
+    log = MemoryLog()
+    await log.create("numbers", partitions=partitions, config={})
+    await send(log, 9)
+    return log
+
+
+async def send(log: Log, count: int) -> None:
+    sink = await log.sink(None, "test")
+    sink.send(SOURCE, Columns([None] * count, [b"%d" % n for n in range(count)], list(range(count))))
+    await sink.commit({})
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    caplog.clear()
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - a worker sets no event
+        await asyncio.sleep(0.01)
+
+
+class Faulty(WatchedLog):
+    """A log whose sources and sinks are changed by a test."""
+
+    def change(self, source: Any, sink: Any) -> None:
+        """Put other methods in."""
+
+    async def sink(self, source: Source | None, member: str, *, exactly_once: bool = True) -> Sink:
+        sink = await super().sink(source, member, exactly_once=exactly_once)
+        if source is not None:
+            self.change(source, sink)
+        return sink
+
+
+async def watched(log: WatchedLog, app: App, watchdog: Watchdog, stop: Stop) -> Run:
+    """A run that is under way, in a task of its own."""
+    begun: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+
+    async def watch(under_way: Run) -> None:
+        await watchdog.watch(under_way)
+        if not begun.done():
+            begun.set_result(under_way)
+
+    settings = app.settings({}, {})
+    running = asyncio.create_task(run(app, log, MemoryDisk(), settings, stop=stop, watch=watch, member="a"))
+    waits: list[asyncio.Future[Any]] = [begun, running]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        await running
+    return begun.result()
+
+
+# -------------------------------------------------------------------------------------- incidents
+
+
+def test_once_when_it_has_lasted_and_once_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    """Not before its time, not each time it is looked at; what was over before that is not said at all."""
+    caplog.set_level(logging.INFO)
+    incidents = Incidents()
+    for now_s in range(4):
+        incidents.see("hair", "on fire", now_s=now_s, after_s=2, task="a/0")
+    incidents.see("hair", None, now_s=7, task="a/0")
+    for now_s in (8, 9):
+        incidents.see("hair", "on fire", now_s=now_s, after_s=2)
+    incidents.see("hair", None, now_s=9.5)
+    lines = [(record.levelname, record.getMessage(), record.__dict__["seconds"]) for record in caplog.records]
+    assert lines == [("WARNING", "on fire, for 2.0 s now", 2), ("INFO", "over after 7.0 s: on fire", 7)]
+    assert caplog.records[0].__dict__["task"] == "a/0"
+    assert incidents.names() == []
+
+
+def test_as_far_back_as_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    """What began before it was seen is told with how long it has really lasted."""
+    Incidents().see("log", "Kafka does not answer", now_s=100, since_s=88)
+    assert said(caplog) == ["Kafka does not answer, for 12 s now"]
+
+
+# -------------------------------------------------------------------------------------- the worker
+
+
+async def test_a_worker_that_works_has_nothing_said_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    """However long it is looked at; its condition names its tasks."""
+    app, log = doubling(), WatchedLog(await filled())
+    watchdog = Watchdog("doubling", log, "a", app.settings({}, {}))
+    with Stop() as stop:
+        async with watchdog.watching():
+            under_way = await watched(log, app, watchdog, stop)
+            clock = asyncio.get_running_loop().time
+            worker = under_way.worker
+            await until(lambda: log.traffic.commits > 0 and not any(task.dirty for task in worker.tasks.values()))
+            watchdog.look(clock())
+            watchdog.look_at_group(await log.group("doubling"), clock())
+            assert watchdog.condition.ready
+            assert watchdog.condition.reason == "working on 1 task"
+            assert watchdog.condition.tasks == ("numbers/0",)
+            stop.request()
+    assert said(caplog) == []
+
+
+async def test_a_turn_that_does_not_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The call of the log that is under way is named, with how long."""
+
+    class Hanging(Faulty):
+        hangs = False
+
+        def change(self, source: Any, sink: Any) -> None:
+            real = sink.commit
+
+            async def commit(offsets: Mapping[Partition, Committed]) -> Mapping[Partition, int]:
+                if self.hangs:
+                    with self.traffic.under_way("commit"):
+                        await asyncio.Event().wait()
+                return await real(offsets)  # type: ignore[no-any-return]
+
+            sink.commit = commit
+
+    app, log = doubling(epoch_interval="1ms"), Hanging(await filled())
+    watchdog = Watchdog("doubling", log, "a", app.settings({}, {}))
+    with Stop(leave_s=0.0) as stop:
+        await watched(log, app, watchdog, stop)
+        log.hangs = True
+        await send(log, 1)
+        await until(lambda: any(call.name == "commit" for call in log.traffic.calls))
+        now_s = asyncio.get_running_loop().time()
+        watchdog.look(now_s + TURN_S / 2)
+        assert said(caplog) == []
+        watchdog.look(now_s + TURN_S + 1)
+        [line] = said(caplog)
+        assert line.startswith("no turn of the worker has ended (commit under way for 16 s), for 16 s now")
+        assert not watchdog.condition.ready
+        assert watchdog.condition.reason == "waiting for the log to answer for 16 s: commit"
+        watchdog.look(now_s + 10 * TURN_S)
+        assert said(caplog) == []
+        stop.request()
+
+
+async def test_an_epoch_that_does_not_commit(caplog: pytest.LogCaptureFixture) -> None:
+    """Turns end, records are read, and nothing is ever committed: said with what the last try gave."""
+
+    class Refusing(Faulty):
+        refuses = True
+
+        def change(self, source: Any, sink: Any) -> None:
+            real = sink.commit
+
+            async def commit(offsets: Mapping[Partition, Committed]) -> Mapping[Partition, int]:
+                if self.refuses:
+                    self.traffic.commit_error = Aborted("the broker is full")
+                    raise self.traffic.commit_error
+                return await real(offsets)  # type: ignore[no-any-return]
+
+            sink.commit = commit
+
+    app, log = doubling(epoch_interval="1ms"), Refusing(await filled())
+    watchdog = Watchdog("doubling", log, "a", app.settings({}, {}))
+    with Stop() as stop:
+        await watched(log, app, watchdog, stop)
+        await until(lambda: log.traffic.commit_error is not None)
+        now_s = asyncio.get_running_loop().time()
+        for later in (0, COMMIT_S + 1):
+            await watchdog.watch(watchdog._run)  # type: ignore[arg-type] # turns end, whatever the hand-moved clock says
+            watchdog._turned_s = now_s + later
+            watchdog.look(now_s + later)
+        lines = [line for line in said(caplog) if "no epoch" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("no epoch has been committed (the last try: the broker is full; nothing of")
+        assert lines[0].endswith("for 31 s now")
+        log.refuses = False
+        stop.request()
+
+
+async def test_a_group_that_it_cannot_join(caplog: pytest.LogCaptureFixture) -> None:
+    """Said when it takes long, and the condition says so at once."""
+    log = WatchedLog(await filled())
+    watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
+    for now_s in (0.0, JOIN_S - 1, JOIN_S + 1):
+        watchdog.look(now_s)
+        assert (watchdog.condition.ready, watchdog.condition.reason) == (False, "joining group 'doubling'")
+    assert said(caplog) == ["joining group 'doubling', for 31 s now"]
+
+
+async def test_a_broker_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """Polls return, with nothing: how long nothing came back is what tells."""
+
+    class Silent:
+        unanswered_s = 12.4
+
+    log = WatchedLog(await filled())
+    log.traffic.source = Silent()  # type: ignore[assignment]
+    log.traffic.assigned = frozenset()
+    watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
+    watchdog.look(100.0)
+    assert watchdog.condition.reason == "Kafka does not answer for 12 s"
+    assert said(caplog) == ["Kafka does not answer, for 12 s now"]
+    Silent.unanswered_s = 0.0
+    watchdog.look(101.0)
+    assert watchdog.condition.ready
+
+
+# -------------------------------------------------------------------------------------- the group
+
+
+def view(*members: tuple[str, Sequence[tuple[str, int]]], changing: bool = False) -> GroupView:
+    return GroupView(changing, [MemberView(name, "host", frozenset(tasks)) for name, tasks in members])
+
+
+async def test_tasks_without_owner(caplog: pytest.LogCaptureFixture) -> None:
+    """They hold back all that comes behind them, so they are named; by one worker of the group, of those that work."""
+    lines: dict[str, list[str]] = {}
+    for member in ("a", "b", "c"):
+        log = WatchedLog(await filled(partitions=4))
+        app = doubling()
+        launch = await prepare(app, log)
+        assert launch.topology.tasks == {"numbers": 4}
+        log.traffic.offered = frozenset(("numbers", number) for number in range(4))
+        watchdog = Watchdog("doubling", log, member, app.settings({}, {}))
+        groups = view(("a", ()), ("c", [("numbers", 0)]), ("b", [("numbers", 2)]))
+        for now_s in (0.0, OWNERLESS_S - 1, OWNERLESS_S, OWNERLESS_S + 9):
+            watchdog.look_at_group(groups, now_s)
+        lines[member] = said(caplog)
+        caplog.set_level(logging.INFO)
+        watchdog.look_at_group(view(("b", [("numbers", n) for n in range(4)])), 50.0)
+        lines[member] += [record.getMessage() for record in caplog.records]
+        caplog.clear()
+    assert lines == {
+        "a": [],
+        "c": [],
+        "b": [
+            "held by numbers/1: no owner, for 20 s now",
+            "held by numbers/3: no owner, for 20 s now",
+            "over after 50 s: held by numbers/1: no owner",
+            "over after 50 s: held by numbers/3: no owner",
+        ],
+    }
+
+
+async def test_a_group_that_does_not_settle(caplog: pytest.LogCaptureFixture) -> None:
+    """While it shares out its tasks none has an owner, and that is said, not each task."""
+    log = WatchedLog(await filled())
+    log.traffic.offered = frozenset({("numbers", 0)})
+    watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
+    for now_s in (0.0, JOIN_S):
+        watchdog.look_at_group(view(("a", ()), changing=True), now_s)
+    assert said(caplog) == ["the group is sharing out its tasks, for 30 s now"]
+
+
+# -------------------------------------------------------------------------------------- the condition
+
+
+def test_the_way_to_the_tasks() -> None:
+    """From joining, through restoring, to working; none at all is as ready as it will be."""
+    traffic = Traffic()
+    tasks = [TaskId("count", number) for number in range(8)]
+
+    def reason(opened: Sequence[TaskId] = (), restoring: Mapping[TaskId, Restoring] | None = None) -> tuple[bool, str]:
+        condition = condition_of("app", traffic, opened, restoring or {}, now_s=0.0)
+        return condition.ready, condition.reason
+
+    assert reason() == (False, "joining group 'app'")
+    traffic.assigned, traffic.was_assigned = frozenset(tasks[:2]), True
+    half = Restoring(Partition("app-count-changelog", 1), ManualClock(), begin=0, position=40, end=100)
+    assert reason() == (False, "opening count/0, opening count/1")
+    assert reason(tasks[:1], {tasks[1]: half}) == (False, "restoring count/1: 40%")
+    assert reason(tasks[:2]) == (True, "working on 2 tasks")
+    traffic.assigned = frozenset(tasks)
+    assert reason(tasks[:1])[1].endswith("opening count/5 and 2 more")
+    traffic.assigned = None
+    assert reason() == (False, "the group shares out its tasks anew")
+    traffic.assigned = frozenset()
+    assert reason() == (True, "no tasks: the group has more workers than tasks")
+    traffic.offered = frozenset(tasks)
+    condition = condition_of("app", traffic, (), {}, now_s=0.0, workers=3)
+    assert (condition.ready, condition.reason) == (True, "no tasks: most workers of the group run another plan")
+    traffic.leaving = True
+    assert reason() == (False, "leaving group 'app'")
+
+
+# -------------------------------------------------------------------------------------- the event loop
+
+
+def hold(until: threading.Event) -> None:
+    """A function of the user that does not return."""
+    until.wait()
+
+
+def test_a_function_that_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """The line is named that holds the loop's thread, once; and how long it was held."""
+    released, beats = threading.Event(), [100.0]
+    holding = threading.Thread(target=hold, args=(released,))
+    holding.start()
+    sampler = _Sampler(holding.ident or 0, lambda: beats[-1])
+    for now_s in (101.0, 104.9, 105.0, 110.0):
+        sampler.look(now_s)
+    [line] = said(caplog)
+    assert line.startswith("the event loop is blocked at ")
+    assert "test_watchdog.py" in line
+    assert line.endswith("in hold: until.wait(), for 5.0 s now")
+    caplog.set_level(logging.INFO)
+    beats.append(131.0)
+    sampler.look(131.2)
+    released.set()
+    holding.join()
+    assert caplog.records[-1].getMessage().startswith("over after 31 s: the event loop is blocked at ")
