@@ -33,8 +33,11 @@ PLANS ?= 300
 law: $(VENV)/.test-installed ## more random plans against the oracle than the tests try: make law PLANS=1000
 	$(BIN)/python -m tests.law $(PLANS)
 
-bench: $(VENV)/.test-installed ## CPU time a record, beside a hand-written loop
+RECORDS ?= 100000 400000
+
+bench: $(VENV)/.test-installed ## costs beside hand-written loops, in process and on Kafka: make bench RECORDS="200000 1000000"
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.kafka --records $(RECORDS)
 
 KAFKA_PORT ?= 9092
 

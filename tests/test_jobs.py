@@ -18,9 +18,10 @@ def jobs(request: pytest.FixtureRequest) -> Jobs:
 
 async def until_done(jobs: Jobs, *under_way: Job[Any]) -> None:
     for _ in range(100):
-        if all(job.done() for job in under_way):
+        left = [job for job in under_way if not job.done()]
+        if not left:
             return
-        await jobs.wait(under_way, 10)
+        await jobs.wait(left, 1_000)
     pytest.fail("the jobs do not end")
 
 

@@ -10,7 +10,7 @@ from streamproc.kafka.fetching import Fetcher
 from streamproc.kafka.membership import Member
 from streamproc.kafka.offsets import Offsets
 from streamproc.kafka.requests import Code, Membership
-from streamproc.log import Assigned, Chunk, Committed, Event, Fenced, Partition, TaskInput
+from streamproc.log import Assigned, Chunk, Committed, Event, Fenced, OffsetOutOfRange, Partition, TaskInput
 
 
 class KafkaSource:
@@ -42,7 +42,11 @@ class KafkaSource:
                 if isinstance(event, Assigned):
                     self._assign(event)
                 return [event]
-            chunks: list[Event] = [*self._take(partitions)] if self._member.holds else []
+            try:
+                chunks: list[Event] = [*self._take(partitions)] if self._member.holds else []
+            except OffsetOutOfRange:  # it may have stood still: whoever went on from here has purged what was read
+                await self._confirm()
+                raise
             if chunks or deadline.over:
                 return chunks
             await self._something_new(deadline)
@@ -113,6 +117,13 @@ class KafkaSource:
     def _check(self) -> None:
         try:
             self._member.check()
+        except Fenced:
+            self._forget()
+            raise
+
+    async def _confirm(self) -> None:
+        try:
+            await self._member.confirm()
         except Fenced:
             self._forget()
             raise

@@ -30,7 +30,7 @@ from streamproc.kafka.assignment import (
     decode_assignment,
     encode_subscription,
 )
-from streamproc.kafka.calls import SOON_S
+from streamproc.kafka.calls import LATER_S, SOON_S
 from streamproc.kafka.leadership import lead
 from streamproc.kafka.patience import SLOW_S, said_if_slow
 from streamproc.kafka.requests import Cluster, Code, Joined, Membership, Refused
@@ -127,6 +127,19 @@ class Member:
         """Whether the worker may read: it was told its tasks, and they were not revoked since."""
         return self._told is not None and not self._revoked
 
+    async def confirm(self) -> None:
+        """Return when the coordinator has said that the membership as last told goes on; else raise Fenced."""
+        told = self.membership
+        while True:
+            try:
+                await self._session.beat(told)
+            except Fenced as error:
+                self._lose(error)
+                raise
+            if self._session.trouble is None:
+                return
+            await asyncio.sleep(LATER_S)
+
     def release(self) -> None:
         """Answer a `Revoked`: join the next generation. Without one to answer, nothing happens."""
         if self._revoked:
@@ -146,14 +159,17 @@ class Member:
         of this generation any more, is as good as ILLEGAL_GENERATION. Without a code (the transactional id was taken
         over) the member joins as what it was, and learns whether another one has its instance id: Replaced.
         """
+        over = self._session.over(Refused(code, reason))
+        self._lose(over)
+        return over if isinstance(over, Fenced) else Fenced(reason)
+
+    def _lose(self, over: LogError) -> None:
         self._cancel()
         self._drop()
-        over = self._session.over(Refused(code, reason))
         if isinstance(over, Replaced):
             self._end(over)
         elif self._ended is not None:
             self._take_end(self._ended)
-        return over if isinstance(over, Fenced) else Fenced(reason)
 
     async def leave(self) -> None:
         """The group goes on without this member, at once if its coordinator answers within two seconds."""

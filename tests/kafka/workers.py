@@ -172,7 +172,7 @@ async def until(true: Callable[[], bool], what: Callable[[], str] = str, patienc
     """Wait for something that is promised."""
     try:
         async with asyncio.timeout(patience_s):
-            while not true():  # noqa: ASYNC110 - it is seen from outside, through what workers were told
+            while not true():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(what()) from None

@@ -158,8 +158,10 @@ class Processes:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether who ends by it is started again: a late request of the slot's last process has replaced it, or nobody
-    has answered for longer than it is patient, perhaps because it stood still itself.
+    """Whether who ends by it is started again.
+
+    A late request of the slot's last process has replaced it, or nobody has answered for longer than it is patient,
+    perhaps because it stood still itself.
     """
     return isinstance(error, Replaced | NoAnswer) or (isinstance(error, Refused) and error.code in PASSING)
 
