@@ -17,7 +17,7 @@ demo: $(VENV)/.run-installed ## trending hashtags on a made match day
 	@$(BIN)/streamproc demo
 
 test: $(VENV)/.test-installed ## all tests, examples of the documentation included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev-installed ## format, lint, types
 	$(BIN)/ruff format --check .

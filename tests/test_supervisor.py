@@ -50,7 +50,7 @@ QUICK = Patience(young_s=60.0, pause_s=0.01, most=3)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - files and other processes set no event
+    while not condition():
         await asyncio.sleep(0.01)
 
 

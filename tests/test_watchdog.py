@@ -57,7 +57,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - a worker sets no event
+    while not condition():
         await asyncio.sleep(0.01)
 
 
