@@ -8,10 +8,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format law bench kafka
+.PHONY: help demo test check format law bench kafka sim sim-many faults
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 demo: $(VENV)/.run-installed ## trending hashtags on a made match day
 	@$(BIN)/streamproc demo
@@ -32,6 +32,18 @@ PLANS ?= 300
 
 law: $(VENV)/.test-installed ## more random plans against the oracle than the tests try: make law PLANS=1000
 	$(BIN)/python -m tests.law $(PLANS)
+
+SEED ?= 0
+N ?= 300
+
+sim: $(VENV)/.test-installed ## one simulated world with its history: make sim SEED=7
+	$(BIN)/python -m tests.simulation $(SEED)
+
+sim-many: $(VENV)/.test-installed ## more simulated worlds than the tests try: make sim-many N=2000
+	$(BIN)/python -m tests.simulation --many $(N)
+
+faults: $(VENV)/.test-installed ## real workers on a real broker, killed, stopped and cut off
+	$(BIN)/python -m pytest tests/faults -m "" --timeout 300
 
 RECORDS ?= 100000 400000
 

@@ -68,7 +68,7 @@ class Fetcher:
         self._asked: dict[Partition, _Asked] = {}
         """A seek takes its partition out: what then comes is not what is wanted."""
         self._troubles: dict[Partition, _Trouble] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._failure: BaseException | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._heard = 0.0
@@ -169,11 +169,11 @@ class Fetcher:
         if not self._tasks:
             self._heard = loop.time()
         task = loop.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._failure = failure
             self.arrived.set()

@@ -45,7 +45,7 @@ class KafkaSink:
         self._closed = False
 
     def send(self, partition: Partition, columns: Columns) -> None:
-        """Add records to the epoch; the columns stay the caller's."""
+        """Add records to the epoch; the columns stay the caller's. Raises Fenced when the membership is over."""
         self._check()
         count = len(columns)
         if {len(columns.keys), len(columns.values), count if columns.headers is None else len(columns.headers)} != {

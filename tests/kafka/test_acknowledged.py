@@ -66,7 +66,7 @@ def test_a_lost_request_or_answer_is_nothing_to_the_user(runs: Runs, kind: type[
 async def test_what_comes_after_an_epoch_that_failed_is_never_taken_for_it(bench: Bench) -> None:
     """The records that may have arrived and those that come now have the same numbers: not the same producer."""
     stage = await Stage.set_up(bench)
-    a = await alone(stage, TIMING._replace(transaction=400))
+    a = await alone(stage, TIMING._replace(transaction=1_500))
     await a.commit("first", at=1)
     a.cluster.meddle(Produce, unanswered, times=100)
     with pytest.raises(Aborted):

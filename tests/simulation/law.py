@@ -86,14 +86,17 @@ def _random_phases(inputs: Inputs, rng: random.Random) -> list[Phase]:
 
 
 def random_weather(rng: random.Random) -> Weather:
-    """Calm at times."""
+    """Calm at times. What takes long meets more of it."""
     if rng.random() < 0.1:
         return CALM
+    chances = rng.choice((faults.CALM, faults.ROUGH, faults.ROUGH, STORMY, STORMY))
     return ROUGH._replace(
-        faults=rng.choice((faults.CALM, faults.ROUGH, faults.ROUGH, STORMY)),
+        faults=chances._replace(
+            decisive=rng.choice((1, 5, 10)), way_ms=rng.choice(((0.2, 2.0), (2.0, 20.0), (5.0, 50.0)))
+        ),
         trouble_s=rng.choice((5.0, 15.0, 40.0)),
-        every_s=rng.choice(((0.01, 0.2), (0.05, 1.0), (0.5, 3.0))),
-        pause_s=rng.choice(((0.05, 1.0), (0.05, 20.0), (5.0, 60.0))),
+        every_s=rng.choice(((0.05, 0.5), (0.2, 2.0), (0.5, 4.0))),
+        pause_s=rng.choice(((0.05, 1.0), (0.5, 10.0), (5.0, 30.0))),
         wiped=rng.choice((0.0, 0.15, 0.5)),
         one_disk=rng.random() < 0.4,
     )

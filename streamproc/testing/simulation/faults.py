@@ -24,6 +24,7 @@ class Faults(NamedTuple):
     stalled      the broker stops for `stall_ms`, and does then what has come meanwhile
     restarted    the broker is gone for `restart_ms`, with all connections; what it has written down stays
     outlives     chance that what a killed client has sent, and has not arrived, does arrive
+    decisive     so many times as often something goes wrong with what an epoch is decided by: offsets, and the end
 
     way_ms       how long a message takes, either way
     new_ms       how long a topic is unknown after it was made
@@ -43,6 +44,7 @@ class Faults(NamedTuple):
     stalled: float = 0.0
     restarted: float = 0.0
     outlives: float = 0.0
+    decisive: int = 1
     way_ms: Range = (0.2, 2.0)
     new_ms: Range = (0.0, 0.0)
     late_ms: Range = (5.0, 12_000.0)

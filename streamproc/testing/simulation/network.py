@@ -41,6 +41,7 @@ _REPEATED: Final = (
     JoinGroup,
 )
 """What has an effect. A first JoinGroup comes twice only where its client sends it twice: it takes an instance id."""
+_DECISIVE: Final = (TxnOffsetCommit, EndTxn)
 _APART_S: Final = 1e-6
 """What arrives at one time has no order."""
 
@@ -123,7 +124,8 @@ class Network:
     def carry(self, link: Link, exchange: Exchange) -> None:
         """A request sets out."""
         loop, faults, rng = asyncio.get_running_loop(), self.faults, self._rng
-        now, fault, kind = loop.time(), faults.draw(rng), type(exchange.request)
+        now, kind = loop.time(), type(exchange.request)
+        fault = next(filter(None, (faults.draw(rng) for _ in range(faults.decisive if kind in _DECISIVE else 1))), "")
         if fault:
             self.witness(link.process.name, f"goes wrong: {fault}", exchange.request)
         if fault == "cut":

@@ -19,12 +19,14 @@ class Process:
     Moments are numbered: 2 * n before the call number n, 2 * n + 1 behind it.
 
     happens   what happens at a moment, once: `crash`, `pause`, whatever a test wants
+    at_next   the same, by the name of a call: at the next one, 0 before it, 1 behind it
     calls     the names of the calls, in the order in which they began
     """
 
     def __init__(self, name: str, happens: Mapping[int, Callable[[], None]] | None = None) -> None:
         self.name = name
         self.happens = dict(happens or {})
+        self.at_next: dict[str, tuple[int, Callable[[], None]]] = {}
         self.calls: list[str] = []
         self.dead = False
         self.paused = False
@@ -127,6 +129,9 @@ class Process:
     def _begin(self, name: str) -> int:
         moment = self.now
         self.calls.append(name)
+        if name in self.at_next:
+            behind, happens = self.at_next.pop(name)
+            self.happens[moment + behind] = happens
         self._pass(moment)
         return moment + 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,7 @@ from streamproc.testing.simulation.weather import Weather
 
 RESTARTED: Final = 0.7
 """Chance that a process comes in the place of one that was killed; else somebody may come later."""
+_AT_STAKE: Final = ("TxnOffsetCommit", "EndTxn", "EndTxn", "store.write", "OffsetFetch", "JoinGroup", "SyncGroup")
 _RESTART_S: Final = (0.0, 0.0, 0.5, 5.0)
 
 
@@ -63,21 +65,23 @@ class Trouble:
         slot, rng = self._some(), self._rng
         if slot is None:
             return
-        dies = partial(self._processes.kill, slot, slot.process, wiped=rng.random() < self._weather.wiped)
-        if rng.random() < self._weather.at_a_call:
-            slot.process.happens[slot.process.now + rng.randint(0, rng.choice((3, 20, 100)))] = dies
-        else:
-            dies()
+        self._happens(slot, partial(self._processes.kill, slot, slot.process, wiped=rng.random() < self._weather.wiped))
 
     def _pause(self) -> None:
         slot, rng = self._some(), self._rng
         if slot is None:
             return
-        stops = partial(self._processes.pause, slot, slot.process, rng.uniform(*self._weather.pause_s))
-        if rng.random() < self._weather.at_a_call:
-            slot.process.happens[slot.process.now + rng.randint(0, 100)] = stops
+        self._happens(slot, partial(self._processes.pause, slot, slot.process, rng.uniform(*self._weather.pause_s)))
+
+    def _happens(self, slot: Slot, what: Callable[[], None]) -> None:
+        """Now, at one of the next calls of the process, or at the next of those at which most is at stake."""
+        rng, process = self._rng, slot.process
+        if rng.random() >= self._weather.at_a_call:
+            what()
+        elif rng.random() < 0.5:
+            process.happens[process.now + rng.randint(0, rng.choice((3, 20, 100)))] = what
         else:
-            stops()
+            process.at_next[rng.choice(_AT_STAKE)] = rng.randint(0, 1), what
 
     def _join(self) -> None:
         processes, rng = self._processes, self._rng

@@ -1,0 +1,280 @@
+"""A scene: an app on a broker, its processes, what they read, and what they must have written in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+from msgspec import json
+
+from streamproc.kafka.kafka_log import KafkaLog
+from streamproc.log import Partition
+from streamproc.log_url import open_log
+from streamproc.murmur2 import partition_of
+from streamproc.runner import run
+from streamproc.settings import Settings, load_settings
+from streamproc.state.memory import MemoryDisk
+from streamproc.stop import Stop
+from tests.faults.app import OUTPUTS, Run, app_of
+from tests.faults.inputs import one_of_each
+from tests.faults.oracle import Given, differences, expected
+from tests.faults.topics import read, rows_of, write
+
+ROOT: Final = Path(__file__).parents[2]
+TARGET: Final = "tests.faults.app:app"
+PATIENCE_S: Final = 60.0
+"""A scene that has not come so far by then is stuck."""
+FOREVER: Final = {"retention.ms": "-1"}
+
+SETTINGS: Final[Mapping[str, str]] = {
+    # many epochs, and small ones
+    "epoch_interval": "50ms",
+    "epoch_records": "200",
+    "fetch_bytes": "16384",
+    # no scene waits for what a large cluster is given time for
+    "session_timeout": "3s",
+    "heartbeat": "100ms",
+    "rebalance_timeout": "6s",
+    "transaction_timeout": "3s",
+    "request_timeout": "1s",
+}
+
+
+class Worker:
+    """A process of the app; what it says goes to a file."""
+
+    def __init__(self, folder: Path, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._words = folder / f"{name}.log"
+        with self._words.open("wb") as words:
+            self.process = subprocess.Popen(
+                (sys.executable, "-m", "streamproc", *arguments),
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def words(self) -> str:
+        """All that it has said."""
+        return self._words.read_text(errors="replace")
+
+    def messages(self) -> list[str]:
+        """What it has logged."""
+        return [json.decode(line)["message"] for line in self.words.splitlines() if line.startswith("{")]
+
+    async def said(self, part: str, within_s: float = PATIENCE_S) -> str:
+        """The first of its messages with this part, once it is there."""
+        give_up = time.monotonic() + within_s
+        while True:
+            found = [message for message in self.messages() if part in message]
+            if found:
+                return found[0]
+            assert time.monotonic() < give_up, f"{self.name} has not said {part!r}: {self.words}"
+            await asyncio.sleep(0.02)
+
+    async def ended(self, within_s: float = PATIENCE_S) -> int:
+        """Its exit code, once it has ended by itself."""
+        give_up = time.monotonic() + within_s
+        while (code := self.process.poll()) is None:
+            assert time.monotonic() < give_up, f"{self.name} does not end: {self.words}"
+            await asyncio.sleep(0.02)
+        return code
+
+
+class Scene:
+    """Topics and an app of this scene alone, and any number of workers on any number of machines.
+
+    `broker` is where the workers look for Kafka, through a proxy perhaps; `direct` where the scene itself does.
+    A machine is a state directory: a worker started there takes the first free slot.
+    """
+
+    def __init__(
+        self, folder: Path, direct: str, *, partitions: int = 4, outputs: tuple[str, ...] = OUTPUTS, **settings: str
+    ) -> None:
+        self.folder = folder
+        self.direct = self.broker = direct
+        self.run = Run(uuid4().hex[:8], outputs)
+        self.settings: dict[str, str] = {**SETTINGS, **settings}
+        self.source: list[list[Given]] = [[] for _ in range(partitions)]
+        self._homes: dict[str, int] = {}
+        self.workers: list[Worker] = []
+        self.log: KafkaLog
+
+    async def __aenter__(self) -> Self:
+        log = await open_log(Settings(broker=f"kafka://{self.direct}"))
+        assert isinstance(log, KafkaLog)
+        self.log = log
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        await self.log.close()
+        if error is not None:
+            for worker in self.workers:
+                print(f"--- {worker.name} ended with {worker.process.returncode} and said:\n{worker.words}")
+
+    # ------------------------------------------------------------------------------------ what is read
+
+    def topic(self, what: str) -> str:
+        return self.run.topic(what)
+
+    async def fill(self, given: Iterable[Given]) -> None:
+        """More of the input; each user's visits go to one partition."""
+        parts: list[list[Given]] = [[] for _ in self.source]
+        for one in given:
+            home = self._homes.setdefault(one.user, partition_of(one.user.encode(), len(parts)))
+            parts[home].append(one)
+        await self.add(parts)
+
+    async def add(self, parts: Sequence[Sequence[Given]]) -> None:
+        """More of the input, by partition."""
+        await self.log.create(self.topic("visits"), partitions=len(self.source), config=FOREVER)
+        await write(self.direct, self.topic("visits"), parts)
+        for partition, more in zip(self.source, parts, strict=True):
+            partition.extend(more)
+
+    @property
+    def records(self) -> int:
+        return sum(map(len, self.source))
+
+    # ------------------------------------------------------------------------------------ who reads it
+
+    def worker(self, machine: str = "a", *arguments: str, until_end: bool = True, **settings: str) -> Worker:
+        """A process, just started."""
+        options = [*arguments, "--state-dir", machine, *(("--until-end",) if until_end else ())]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMPROC_")}
+        environment |= self.run.environment | {"PYTHONPATH": str(ROOT)}
+        given = {"broker": f"kafka://{self.broker}", **self.settings, **settings}
+        environment |= {f"STREAMPROC_{name.upper()}": value for name, value in given.items()}
+        name = f"worker-{len(self.workers)}-{machine}"
+        self.workers.append(worker := Worker(self.folder, name, ("worker", TARGET, *options), environment))
+        return worker
+
+    def lose_disk(self, machine: str, *, slots: bool = True) -> None:
+        """What a machine kept is gone, its name in the group too, if that is not spared."""
+        place = self.folder / machine / self.run.group
+        for found in place.iterdir() if place.exists() else ():
+            if slots or found.name != "@slots":
+                shutil.rmtree(found)
+
+    async def read_so_far(self) -> int:
+        """How many records of the input the group is through with."""
+        committed = await self.log.committed(self.run.group)
+        return sum(at.offset for partition, at in committed.items() if partition.topic == self.topic("visits"))
+
+    async def reached(self, share: float, within_s: float = PATIENCE_S) -> None:
+        """So much of the input, 0 to 1, is read and committed; 0: anything is."""
+        await self.until(
+            lambda: self.has_read(max(1, int(share * self.records))), f"{share:.0%} of the input read", within_s
+        )
+
+    async def more_read(self, within_s: float = PATIENCE_S) -> None:
+        """Something more is read and committed than now, or nothing is left."""
+        target = min(self.records, await self.read_so_far() + 1)
+        await self.until(lambda: self.has_read(target), "anything more read", within_s)
+
+    async def midway(self) -> None:
+        """There is something left to read: what happens now, happens in the midst of it."""
+        assert await self.read_so_far() < self.records, "the run is over before anything has happened to it"
+
+    async def has_read(self, records: int) -> bool:
+        """Whether the group is through with so many records of the input."""
+        return await self.read_so_far() >= records
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, within_s: float = PATIENCE_S) -> None:
+        give_up = time.monotonic() + within_s
+        while not await condition():
+            assert time.monotonic() < give_up, f"not within {within_s:g} s: {what}"
+            await asyncio.sleep(0.01)
+
+    async def ended(self, *workers: Worker, within_s: float = PATIENCE_S) -> None:
+        """These have read to the end and left by themselves, with exit code 0."""
+        for worker in workers:
+            code = await worker.ended(within_s)
+            assert code == 0, f"{worker.name} ended with {code}: {worker.words}"
+            assert "Traceback" not in worker.words, worker.words
+
+    # ------------------------------------------------------------------------------------ what came of it
+
+    async def check(self) -> None:
+        """What is visible is what the oracle says: every row, once, in the order of its key.
+
+        And so is the state, as the changelogs have it: a worker without a disk goes on from there.
+        """
+        await self.settled()
+        wrong = await self.wrong()
+        assert not wrong, "\n".join(("what was written:", *wrong))
+        await self.fill(one_of_each(self.records, [given for part in self.source for given in part]))
+        await self.probe()
+        wrong = await self.wrong()
+        assert not wrong, "\n".join(("what was written from the state that the changelogs have:", *wrong))
+
+    async def probe(self) -> None:
+        """A worker without a disk, in this process, reads to the end."""
+        settings = load_settings({}, {}, {**self.settings, "broker": f"kafka://{self.direct}"})
+        log = await open_log(settings)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await run(app_of(self.run), log, MemoryDisk(), settings, stop=Stop(), until_end=True, member="probe")
+        finally:
+            await log.close()
+
+    async def settled(self) -> None:
+        """No transaction is open in any of the outputs, and none stays so for long."""
+        partitions = [
+            Partition(self.topic(name), number)
+            for name in self.run.outputs
+            for number in range((await self.log.topics())[self.topic(name)].partitions)
+        ]
+
+        async def done() -> bool:
+            return await self.log.bounds("stable", partitions) == await self.log.ends(partitions)
+
+        await self.until(done, "no open transaction in the outputs")
+
+    async def wrong(self) -> list[str]:
+        """How the outputs differ from what they should be."""
+        topics = await self.log.topics()
+        found = {
+            name: rows_of(await read(self.direct, self.topic(name), topics[self.topic(name)].partitions))
+            for name in self.run.outputs
+        }
+        return differences(expected(self.source, self.run.outputs), found)
+
+    async def members(self) -> list[str]:
+        """Who is in the group now."""
+        return sorted(member.name for member in (await self.log.group(self.run.group)).members)

@@ -1,0 +1,181 @@
+"""A network that loses, holds up and cuts, at each request on which exactly-once stands."""
+
+import asyncio
+import random
+
+import pytest
+
+from tests.faults.inputs import visits
+from tests.faults.scene import Scene
+from tests.kafka.frames import Api, Request
+from tests.kafka.proxy import Proxy
+from tests.kafka.rules import Side
+
+pytestmark = pytest.mark.timeout(180)
+
+OF_A_COMMIT = (Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN)
+OF_A_START = (Api.INIT_PRODUCER_ID, Api.JOIN_GROUP, Api.SYNC_GROUP, Api.OFFSET_FETCH, Api.FIND_COORDINATOR)
+OF_ANY_TIME = (Api.HEARTBEAT, Api.FETCH, Api.LIST_OFFSETS, Api.METADATA)
+SIDES: tuple[Side, Side] = ("request", "reply")
+
+
+async def test_losses_everywhere(scene: Scene, proxy: Proxy) -> None:
+    """All through a run of two workers, one request in sixty or its reply is lost, by a broken connection or not."""
+    rng = random.Random(7)
+    scene.broker = proxy.bootstrap
+    lossy = (*OF_A_COMMIT, *OF_A_START, Api.HEARTBEAT, Api.FETCH)
+
+    def one_in_sixty(request: Request) -> bool:
+        return rng.random() < 1 / 60
+
+    for api in lossy:
+        proxy.lose(api, rng.choice(SIDES), where=one_in_sixty, times=None)
+        proxy.lose(api, rng.choice(SIDES), where=one_in_sixty, times=None, silently=True)
+    await scene.fill(visits(5_000))
+    await scene.ended(scene.worker("a"), scene.worker("b"))
+    await scene.check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("api", OF_A_COMMIT, ids=lambda api: api.name)
+async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
+    """Three of one worker's are lost, in three epochs; then two in a row."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(6_000))
+    lost = [
+        *(proxy.lose(api, side, nth=nth, silently=silently) for nth in (5, 9, 14)),
+        proxy.lose(api, side, nth=20, times=2, silently=silently),
+    ]
+    worker = scene.worker()
+    for rule in lost:
+        await asyncio.to_thread(rule.wait)
+    await scene.ended(worker)
+    await scene.check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("api", OF_A_START, ids=lambda api: api.name)
+async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
+    """The first is lost of a worker that begins, of one that joins it while it works, and of one that comes back."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(6_000, takes_ms=2))
+    rule = proxy.lose(api, side, silently=silently)
+    first = scene.worker("a")
+    await asyncio.to_thread(rule.wait)
+    await first.said("working on 8 tasks")
+    rule = proxy.lose(api, side, silently=silently)
+    second = scene.worker("b")
+    await asyncio.to_thread(rule.wait)
+    await second.said("working on 4 tasks")
+    rule = proxy.lose(api, side, silently=silently)
+    second.kill()
+    second = scene.worker("b")
+    await asyncio.to_thread(rule.wait)
+    await scene.ended(first, second)
+    await scene.check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("api", OF_ANY_TIME, ids=lambda api: api.name)
+async def test_of_any_time(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
+    """Some are lost, and some in a row, while two workers share the work."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(6_000, takes_ms=2))
+    proxy.lose(api, side, nth=2, silently=silently)
+    proxy.lose(api, side, nth=4, silently=silently)
+    proxy.lose(api, side, nth=10, times=3, silently=silently)
+    await scene.ended(scene.worker("a"), scene.worker("b"))
+    await scene.check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("api", [*OF_A_COMMIT, Api.HEARTBEAT, Api.FETCH], ids=lambda api: api.name)
+async def test_held_up(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
+    """One stands still for longer than a session and a transaction last, and arrives then; the others pass."""
+    scene.broker = proxy.bootstrap
+    scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
+    await scene.fill(visits(6_000, takes_ms=2))
+    workers = [scene.worker("a"), scene.worker("b")]
+    for worker in workers:
+        await worker.said("working on 4 tasks")
+    rule = proxy.hold(api, side)
+    await asyncio.to_thread(rule.wait)
+    await asyncio.sleep(4)
+    proxy.release(rule)
+    await scene.ended(*workers)
+    await scene.check()
+
+
+async def cut(scene: Scene, proxy: Proxy, *, silently: bool, seconds: float, times: int) -> None:
+    """All connections of two workers, again and again, for so long."""
+    scene.broker = proxy.bootstrap
+    scene.settings |= {"transaction_timeout": "1500ms", "session_timeout": "2s"}
+    await scene.fill(visits(4_000 * (times + 1), takes_ms=2))
+    workers = [scene.worker("a"), scene.worker("b")]
+    for worker in workers:
+        await worker.said("working on 4 tasks")
+    for _ in range(times):
+        await scene.more_read()
+        proxy.cut(silently=silently)
+        await asyncio.sleep(seconds)
+        proxy.heal()
+    await scene.ended(*workers)
+    await scene.check()
+
+
+async def test_cut_for_longer_than_a_transaction_and_a_session(scene: Scene, proxy: Proxy) -> None:
+    """What was open is aborted meanwhile, and the members are expelled; what was decided is not done again."""
+    await cut(scene, proxy, silently=False, seconds=3, times=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [0.3, 1.2, 3, 6])
+@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+async def test_cuts(scene: Scene, proxy: Proxy, silently: bool, seconds: float) -> None:
+    """Three times, shorter than what waits for an answer, longer than it, than a transaction, than a session."""
+    await cut(scene, proxy, silently=silently, seconds=seconds, times=3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("api", OF_A_COMMIT, ids=lambda api: api.name)
+@pytest.mark.parametrize("side", SIDES)
+async def test_cut_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
+    """A worker alone: the network breaks there, for longer than its transaction may be open."""
+    scene.broker = proxy.bootstrap
+    scene.settings |= {"transaction_timeout": "1500ms", "session_timeout": "5s"}
+    await scene.fill(visits(6_000))
+    rule = proxy.hold(api, side, nth=6)
+    worker = scene.worker()
+    for again in (True, False):
+        await asyncio.to_thread(rule.wait)
+        proxy.cut()
+        await asyncio.sleep(3)
+        proxy.release(rule)
+        if again:
+            rule = proxy.hold(api, side, nth=3)
+        proxy.heal()
+    await scene.ended(worker)
+    await scene.check()
+
+
+async def test_an_end_that_comes_late(scene: Scene, proxy: Proxy) -> None:
+    """The EndTxn of one epoch arrives once more in the midst of the next ones: it ends none of them (KIP-890)."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(5_000))
+    worker_ends = proxy.delay(Api.END_TXN, "request", 0, times=3)
+    worker = scene.worker()
+    await asyncio.to_thread(worker_ends.wait)
+    for _ in range(4):
+        between = proxy.hold(Api.TXN_OFFSET_COMMIT, "reply", nth=2)  # records and offsets are in, nothing is decided
+        await asyncio.to_thread(between.wait)
+        proxy.replay(worker_ends)
+        proxy.release(between)
+    await scene.ended(worker)
+    await scene.check()

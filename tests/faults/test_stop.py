@@ -1,0 +1,148 @@
+"""SIGTERM is answered within ten seconds, whatever the worker waits for; what it had open is read again."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.inputs import visits
+from tests.faults.scene import Scene, Worker
+from tests.kafka.frames import Api
+from tests.kafka.proxy import Proxy
+from tests.kafka.server import KafkaServer
+
+pytestmark = pytest.mark.timeout(180)
+
+PROMISED_S = 10.0
+SLACK_S = 3.0
+"""For a machine that has much else to do."""
+
+
+async def leaves_in_time(worker: Worker) -> int:
+    """Its exit code."""
+    asked = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    code = await worker.ended(3 * PROMISED_S)
+    assert time.monotonic() - asked < PROMISED_S + SLACK_S, worker.words
+    assert code in (0, 1), worker.words
+    return code
+
+
+async def restored_again(scene: Scene) -> Worker:
+    """A worker that has lost its disk, just started: it has all of its state to restore."""
+    await scene.fill(visits(6_000))
+    worker = scene.worker()
+    await scene.reached(0.6)
+    worker.kill()
+    scene.lose_disk("a")
+    return scene.worker()
+
+
+async def test_during_a_restore(scene: Scene, proxy: Proxy) -> None:
+    """The records of the changelog do not come: it leaves, and the next one restores."""
+    worker = await restored_again(scene)
+    worker.kill()
+    scene.broker = proxy.bootstrap
+    fetches = proxy.hold(Api.FETCH, "reply", times=None)
+    worker = scene.worker()
+    await asyncio.to_thread(fetches.wait)
+    assert await leaves_in_time(worker) == 0
+    assert await scene.members() == []
+    proxy.release(fetches)
+    await scene.ended(scene.worker())
+    await scene.check()
+
+
+@pytest.mark.long
+async def test_during_a_slow_restore(scene: Scene, proxy: Proxy) -> None:
+    """They come, each fetch after half a second."""
+    worker = await restored_again(scene)
+    worker.kill()
+    scene.broker = proxy.bootstrap
+    fetches = proxy.delay(Api.FETCH, "reply", 0.5)
+    worker = scene.worker()
+    for _ in range(3):
+        await asyncio.to_thread(fetches.wait)
+    assert await leaves_in_time(worker) == 0
+    proxy.release(fetches)
+    await scene.ended(scene.worker())
+    await scene.check()
+
+
+@pytest.mark.long
+async def test_during_a_rebalance(scene: Scene) -> None:
+    """Another member stands still, so that the group cannot be shared out anew."""
+    await scene.fill(visits(6_000, takes_ms=2))
+    still, leaves = scene.worker("a"), scene.worker("b")
+    await still.said("working on 4 tasks")
+    await leaves.said("working on 4 tasks")
+    still.pause()
+    joins = scene.worker("c")
+    await leaves.said("changes, its tasks are to be given up")
+    assert await leaves_in_time(leaves) == 0
+    assert await leaves_in_time(joins) == 0
+    still.go_on()
+    await scene.ended(still)
+    await scene.check()
+
+
+@pytest.mark.long
+async def test_a_network_that_is_silent(scene: Scene, proxy: Proxy) -> None:
+    """Nothing is answered, not even the goodbye."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(6_000))
+    worker = scene.worker()
+    await scene.more_read()
+    proxy.cut(silently=True)
+    await leaves_in_time(worker)
+    proxy.heal()
+    await scene.ended(scene.worker())
+    await scene.check()
+
+
+@pytest.mark.long
+async def test_a_network_that_is_cut(scene: Scene, proxy: Proxy) -> None:
+    """Every connection is refused."""
+    scene.broker = proxy.bootstrap
+    await scene.fill(visits(6_000))
+    worker = scene.worker()
+    await scene.more_read()
+    proxy.cut()
+    await leaves_in_time(worker)
+    proxy.heal()
+    await scene.ended(scene.worker())
+    await scene.check()
+
+
+PATIENT = {"request_timeout": "30s", "transaction_timeout": "60s"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [{}, PATIENT], ids=["", "patient"])
+async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServer, settings: dict[str, str]) -> None:
+    """It takes connections and answers nothing, however long it is waited for."""
+    await own_scene.fill(visits(6_000))
+    own_scene.settings |= settings
+    worker = own_scene.worker()
+    await own_scene.more_read()
+    os.kill(own_kafka.pid, signal.SIGSTOP)
+    await asyncio.sleep(0.5)
+    await leaves_in_time(worker)
+    os.kill(own_kafka.pid, signal.SIGCONT)
+    await own_scene.ended(own_scene.worker())
+    await own_scene.check()
+
+
+@pytest.mark.long
+async def test_a_broker_that_is_gone(own_scene: Scene, own_kafka: KafkaServer) -> None:
+    """It was there when the worker began."""
+    await own_scene.fill(visits(6_000, takes_ms=2))
+    worker = own_scene.worker()
+    await own_scene.more_read()
+    await asyncio.to_thread(own_kafka.stop)
+    await leaves_in_time(worker)
+    await asyncio.to_thread(own_kafka.start)
+    await own_scene.ended(own_scene.worker())
+    await own_scene.check()
