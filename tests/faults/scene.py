@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,14 @@ class Worker:
             assert time.monotonic() < give_up, f"{self.name} has not said {part!r}: {self.words}"
             await asyncio.sleep(0.02)
 
+    async def works_on(self, tasks: Iterable[int], within_s: float = PATIENCE_S) -> None:
+        """It has, by what it has said last, one of these numbers of tasks open."""
+        give_up = time.monotonic() + within_s
+        while not (found := re.findall(r"working on (\d+) task", self.words)) or int(found[-1]) not in tasks:
+            assert self.running, f"{self.name} has ended before: {self.words}"
+            assert time.monotonic() < give_up, f"{self.name} does not work on {tasks} tasks: {self.words}"
+            await asyncio.sleep(0.02)
+
     async def ended(self, within_s: float = PATIENCE_S) -> int:
         """Its exit code, once it has ended by itself."""
         give_up = time.monotonic() + within_s
@@ -183,6 +192,16 @@ class Scene:
         name = f"worker-{len(self.workers)}-{machine}"
         self.workers.append(worker := Worker(self.folder, name, ("worker", TARGET, *options), environment))
         return worker
+
+    async def sharing(self, *machines: str, **settings: str) -> list[Worker]:
+        """Workers of these machines that share the tasks and are in the midst of it."""
+        workers = [self.worker(machine, **settings) for machine in machines]  # type: ignore[arg-type] # settings, none is until_end
+        tasks = 2 * len(self.source)
+        for worker in workers:
+            await worker.works_on({tasks // len(workers), -(-tasks // len(workers))})
+        await self.more_read()
+        await self.midway()
+        return workers
 
     def lose_disk(self, machine: str, *, slots: bool = True) -> None:
         """What a machine kept is gone, its name in the group too, if that is not spared."""

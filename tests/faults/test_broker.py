@@ -25,12 +25,8 @@ async def working(scene: Scene, proxy: Proxy, *machines: str) -> list[Worker]:
     """So many workers that have tasks, and have committed some of it."""
     scene.broker = proxy.bootstrap
     scene.settings["transaction_timeout"] = "60s"  # as above: what is over meanwhile is decided at its start
-    await scene.fill(visits(8_000, takes_ms=2))
-    workers = [scene.worker(machine) for machine in machines]
-    for worker in workers:
-        await worker.said(f"working on {8 // len(machines)} tasks")
-    await scene.more_read()
-    return workers
+    await scene.fill(visits(6_000, takes_ms=6))
+    return await scene.sharing(*machines)
 
 
 async def opened(proxy: Proxy, *workers: Worker) -> Rule:

@@ -30,11 +30,8 @@ async def test_started_again_in_its_slot(scene: Scene) -> None:
 
 async def test_another_takes_over(scene: Scene) -> None:
     """What a worker had that is never started again, others have when its session is over."""
-    await scene.fill(visits(6_000, takes_ms=2))
-    gone, stays = scene.worker("a", session_timeout="1s"), scene.worker("b", session_timeout="1s")
-    await gone.said("working on")
-    await stays.said("working on")
-    await scene.more_read()
+    await scene.fill(visits(6_000, takes_ms=6))
+    gone, stays = await scene.sharing("a", "b", session_timeout="1s")
     gone.kill()
     await scene.ended(stays)
     await scene.check()
@@ -87,15 +84,13 @@ async def test_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side:
 async def test_at_a_step_of_a_commit_and_another_takes_over(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
     """The same, and it is another worker, which is there already, that takes its tasks over."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=2))
-    gone, stays = scene.worker("a", session_timeout="1s"), scene.worker("b", session_timeout="1s")
-    await gone.said("working on 4 tasks")
-    await stays.said("working on 4 tasks")
+    await scene.fill(visits(6_000, takes_ms=8))
+    gone, stays = await scene.sharing("a", "b", session_timeout="1s")
     name = (await gone.said("called")).rpartition(" ")[2]
     rule = proxy.hold(api, side, where=lambda request: name in (request.subject or name))
     await asyncio.to_thread(rule.wait)
     gone.kill()
-    await stays.said("working on 8 tasks")
+    await stays.works_on({8})
     proxy.release(rule)
     await scene.ended(stays)
     await scene.check()

@@ -62,15 +62,15 @@ async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
 async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """The first is lost of a worker that begins, of one that joins it while it works, and of one that comes back."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=2))
+    await scene.fill(visits(6_000, takes_ms=15))
     rule = proxy.lose(api, side, silently=silently)
     first = scene.worker("a")
     await asyncio.to_thread(rule.wait)
-    await first.said("working on 8 tasks")
+    await first.works_on({8})
     rule = proxy.lose(api, side, silently=silently)
     second = scene.worker("b")
     await asyncio.to_thread(rule.wait)
-    await second.said("working on 4 tasks")
+    await second.works_on({4})
     rule = proxy.lose(api, side, silently=silently)
     second.kill()
     second = scene.worker("b")
@@ -101,10 +101,8 @@ async def test_held_up(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None
     """One stands still for longer than a session and a transaction last, and arrives then; the others pass."""
     scene.broker = proxy.bootstrap
     scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
-    await scene.fill(visits(6_000, takes_ms=2))
-    workers = [scene.worker("a"), scene.worker("b")]
-    for worker in workers:
-        await worker.said("working on 4 tasks")
+    await scene.fill(visits(6_000, takes_ms=6))
+    workers = await scene.sharing("a", "b")
     rule = proxy.hold(api, side)
     await asyncio.to_thread(rule.wait)
     await asyncio.sleep(4)
@@ -117,10 +115,8 @@ async def cut(scene: Scene, proxy: Proxy, *, silently: bool, seconds: float, tim
     """All connections of two workers, again and again, for so long."""
     scene.broker = proxy.bootstrap
     scene.settings |= {"transaction_timeout": "1500ms", "session_timeout": "2s"}
-    await scene.fill(visits(4_000 * (times + 1), takes_ms=2))
-    workers = [scene.worker("a"), scene.worker("b")]
-    for worker in workers:
-        await worker.said("working on 4 tasks")
+    await scene.fill(visits(3_000 * (times + 1), takes_ms=6))
+    workers = await scene.sharing("a", "b")
     for _ in range(times):
         await scene.more_read()
         proxy.cut(silently=silently)

@@ -16,19 +16,16 @@ pytestmark = pytest.mark.timeout(180)
 
 async def two(scene: Scene) -> tuple[Worker, Worker]:
     """Two workers that share the tasks, and whose sessions are over after a second."""
-    one, other = (scene.worker(machine, session_timeout="1s") for machine in "ab")
-    await one.said("working on 4 tasks")
-    await other.said("working on 4 tasks")
-    await scene.more_read()
+    one, other = await scene.sharing("a", "b", session_timeout="1s")
     return one, other
 
 
 async def test_past_its_session(scene: Scene) -> None:
     """Others have its tasks when it goes on: it is told, drops what it had open, and takes part again."""
-    await scene.fill(visits(8_000, takes_ms=2))
+    await scene.fill(visits(6_000, takes_ms=8))
     paused, other = await two(scene)
     paused.pause()
-    await other.said("working on 8 tasks")
+    await other.works_on({8})
     await scene.more_read()
     paused.go_on()
     await scene.ended(paused, other)
@@ -39,14 +36,11 @@ async def test_past_its_session(scene: Scene) -> None:
 @pytest.mark.long
 async def test_past_its_session_on_one_disk(scene: Scene) -> None:
     """The other one cannot have the stores that it still holds, and makes its own beside them."""
-    await scene.fill(visits(16_000, takes_ms=2))
-    paused, other = (scene.worker("a", session_timeout="1s") for _ in range(2))
-    await paused.said("working on 4 tasks")
-    await other.said("working on 4 tasks")
-    await scene.more_read()
+    await scene.fill(visits(10_000, takes_ms=10))
+    paused, other = await scene.sharing("a", "a", session_timeout="1s")
     paused.pause()
     await other.said("restoring beside it")
-    await other.said("working on 8 tasks")
+    await other.works_on({8})
     await scene.more_read()
     paused.go_on()
     await scene.ended(paused, other)
@@ -70,11 +64,8 @@ async def test_alone_past_its_session_and_its_transaction(scene: Scene) -> None:
 @pytest.mark.long
 async def test_all_at_once(scene: Scene) -> None:
     """A machine that was suspended: all of its workers wake up with sessions and transactions that are over."""
-    await scene.fill(visits(12_000, takes_ms=2))
-    workers = [scene.worker(machine, session_timeout="1s", transaction_timeout="1s") for machine in "abc"]
-    for worker in workers:
-        await worker.said("working on")
-    await scene.more_read()
+    await scene.fill(visits(12_000, takes_ms=4))
+    workers = await scene.sharing("a", "b", "c", session_timeout="1s", transaction_timeout="1s")
     for worker in workers:
         worker.pause()
     await asyncio.sleep(3)
@@ -89,7 +80,7 @@ async def test_all_at_once(scene: Scene) -> None:
 async def test_at_random(scene: Scene, seed: int) -> None:
     """Ten pauses of any of three workers, about as long as a session."""
     rng = random.Random(seed)
-    await scene.fill(visits(25_000, seed=seed, takes_ms=2))
+    await scene.fill(visits(20_000, seed=seed, takes_ms=5))
     workers = [scene.worker(machine, session_timeout="1s", transaction_timeout="2s") for machine in "abc"]
     for _ in range(10):
         await scene.more_read()
@@ -108,13 +99,13 @@ async def test_at_random(scene: Scene, seed: int) -> None:
 async def test_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
     """A zombie: its commit stands still between two steps, its tasks go to another, then the commit goes on."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(10_000, takes_ms=2))
+    await scene.fill(visits(6_000, takes_ms=8))
     paused, other = await two(scene)
     name = (await paused.said("called")).rpartition(" ")[2]
     rule = proxy.hold(api, side, where=lambda request: name in (request.subject or name))
     await asyncio.to_thread(rule.wait)
     paused.pause()
-    await other.said("working on 8 tasks")
+    await other.works_on({8})
     await scene.more_read()
     proxy.release(rule)
     paused.go_on()

@@ -74,10 +74,8 @@ async def test_during_a_slow_restore(scene: Scene, proxy: Proxy) -> None:
 @pytest.mark.long
 async def test_during_a_rebalance(scene: Scene) -> None:
     """Another member stands still, so that the group cannot be shared out anew."""
-    await scene.fill(visits(6_000, takes_ms=2))
-    still, leaves = scene.worker("a"), scene.worker("b")
-    await still.said("working on 4 tasks")
-    await leaves.said("working on 4 tasks")
+    await scene.fill(visits(6_000, takes_ms=6))
+    still, leaves = await scene.sharing("a", "b")
     still.pause()
     joins = scene.worker("c")
     await leaves.said("changes, its tasks are to be given up")

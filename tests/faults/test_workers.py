@@ -17,11 +17,11 @@ async def test_joins_and_leaves(scene: Scene) -> None:
     """Under load: one, two, three, two, one, and another one."""
     await scene.fill(visits(6_000, takes_ms=20))
     first = scene.worker("a")
-    await first.said("working on 8 tasks")
+    await first.works_on({8})
     second = scene.worker("b")
-    await second.said("working on 4 tasks")
+    await second.works_on({4})
     third = scene.worker("c")
-    await third.said("working on 2 tasks")
+    await third.works_on({2, 3})
     for worker in (second, first):
         await scene.more_read()
         worker.signal(signal.SIGTERM)
@@ -80,11 +80,8 @@ async def test_a_rolling_restart(scene: Scene) -> None:
 )
 async def test_a_lost_disk(scene: Scene, how: str, what: signal.Signals) -> None:
     """Deleted while its worker is down, with its name in the group or without."""
-    await scene.fill(visits(8_000, takes_ms=2))
-    stays, goes = scene.worker("a", session_timeout="1s"), scene.worker("b", session_timeout="1s")
-    await stays.said("working on 4 tasks")
-    await goes.said("working on 4 tasks")
-    await scene.more_read()
+    await scene.fill(visits(6_000, takes_ms=8))
+    stays, goes = await scene.sharing("a", "b", session_timeout="1s")
     goes.signal(what)
     await goes.ended()
     scene.lose_disk("b", slots=how == "all")
@@ -94,7 +91,7 @@ async def test_a_lost_disk(scene: Scene, how: str, what: signal.Signals) -> None
 
 async def test_a_copied_state_directory(scene: Scene) -> None:
     """Two machines with one name: the one that was there is told that it is replaced; the other works."""
-    await scene.fill(visits(10_000, takes_ms=3))
+    await scene.fill(visits(6_000, takes_ms=6))
     first = scene.worker("a")
     await scene.more_read()
     shutil.copytree(scene.folder / "a" / scene.run.group / "@slots", scene.folder / "b" / scene.run.group / "@slots")
@@ -110,15 +107,12 @@ async def test_a_copied_state_directory(scene: Scene) -> None:
 @pytest.mark.long
 async def test_a_copied_state_directory_among_others(scene: Scene) -> None:
     """Stores and all, and a third worker that has nothing to do with it and goes on."""
-    await scene.fill(visits(16_000, takes_ms=3))
-    first, third = scene.worker("a"), scene.worker("c")
-    await first.said("working on 4 tasks")
-    await third.said("working on 4 tasks")
-    await scene.more_read()
+    await scene.fill(visits(6_000, takes_ms=15))
+    first, third = await scene.sharing("a", "c")
     first.kill()
     shutil.copytree(scene.folder / "a", scene.folder / "b")
     first = scene.worker("a")
-    await first.said("working on 4 tasks")
+    await first.works_on({4})
     second = scene.worker("b")
     assert await first.ended() == 1
     assert "another worker joined as" in first.messages()[-1]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from streamproc import App, purging
 from streamproc.log import Columns, Partition
 from streamproc.purging import PURGE_RECORDS
-from streamproc.testing.simulation import CALM, ROUGH, History, Weather, World, faults
+from streamproc.testing.simulation import CALM, ROUGH, Faults, History, Weather, World, faults
 from streamproc.testing.simulation.broker import AS_SHIPPED, BrokerSettings
 from streamproc.testing.simulation.virtual_time import run
 from tests.law.inputs import Inputs, columns_of, random_inputs
@@ -23,17 +23,23 @@ Limits = Mapping[int, Sequence[int]]
 """Of each source and partition: how many records there are."""
 
 
+Script = Callable[[World], Coroutine[None, None, None]]
+"""What happens beside the weather."""
+
+
 class Phase(NamedTuple):
     """A run of the app.
 
     days     pass before it
     limits   what there is to read when it ends
     live_s   it goes on for so long, and records come meanwhile; 0: it runs to the end of the input
+    slot     it begins in this slot and the next ones, with their disks
     """
 
     limits: Limits
     days: int = 0
     live_s: float = 0.0
+    slot: int = 0
 
 
 class Scenario(NamedTuple):
@@ -80,6 +86,7 @@ def _random_phases(inputs: Inputs, rng: random.Random) -> list[Phase]:
             {n: [cut[number] for cut in partitions] for n, partitions in cuts.items()},
             days=rng.choice((0, 0, 1, 8, 20)) if number else 0,
             live_s=rng.choice((0.0, 3.0, 15.0)) if number < count - 1 else 0.0,
+            slot=rng.choice((0, 0, 1, 2)),
         )
         for number in range(count)
     ]
@@ -89,7 +96,7 @@ def random_weather(rng: random.Random) -> Weather:
     """Calm at times. What takes long meets more of it."""
     if rng.random() < 0.1:
         return CALM
-    chances = rng.choice((faults.CALM, faults.ROUGH, faults.ROUGH, STORMY, STORMY))
+    chances = rng.choice((faults.CALM, faults.ROUGH, faults.ROUGH, STORMY, STORMY, APART, CONFUSED))
     return ROUGH._replace(
         faults=chances._replace(
             decisive=rng.choice((1, 5, 10)), way_ms=rng.choice(((0.2, 2.0), (2.0, 20.0), (5.0, 50.0)))
@@ -103,8 +110,20 @@ def random_weather(rng: random.Random) -> Weather:
 
 
 STORMY = faults.ROUGH._replace(
-    lost=0.01, unanswered=0.02, closed=0.01, late=0.01, slow=0.01, repeated=0.03, cut=0.002, marker_late=0.1
+    lost=0.01,
+    unanswered=0.02,
+    closed=0.01,
+    late=0.01,
+    slow=0.01,
+    repeated=0.03,
+    cut=0.002,
+    parted=0.002,
+    marker_late=0.2,
 )
+APART = Faults(cut=0.002, parted=0.005, cut_ms=(1_000.0, 25_000.0), outlives=0.5, marker_late=0.2)
+"""Clients are cut off for long: whether an epoch was committed is not known."""
+CONFUSED = Faults(moved=0.1, crowded=0.1, slow=0.05, late_ms=(5.0, 3_000.0), outlives=0.5, marker_late=0.5)
+"""Coordinators move, and take their time."""
 
 
 def random_settings(rng: random.Random) -> dict[str, Any]:
@@ -139,13 +158,17 @@ def play(seed: int) -> Played:
     return play_scenario(random_scenario(rng), rng)
 
 
-def play_scenario(scenario: Scenario, rng: random.Random) -> Played:
+async def _nothing(world: World) -> None:
+    """The weather is all that happens."""
+
+
+def play_scenario(scenario: Scenario, rng: random.Random, script: Script = _nothing) -> Played:
     """A scenario, played to its end; whatever stops it is no answer."""
     app = build(scenario.spec, **scenario.settings)
     history = History()
     try:
         with patch.object(purging, "PURGE_RECORDS", scenario.purge_records):
-            seen = run(_seen(scenario, app, rng, history))
+            seen = run(_seen(scenario, app, rng, history, script))
         return Played(differs(seen, answer_of(scenario)), history)
     except Exception as error:  # noqa: BLE001 - whatever stops a run is no answer
         return Played(f"{type(error).__name__}: {error}", history)
@@ -160,21 +183,23 @@ def answer_of(scenario: Scenario) -> Answer:
     return oracle.answer()
 
 
-async def _seen(scenario: Scenario, app: App, rng: random.Random, history: History) -> Seen:
+async def _seen(scenario: Scenario, app: App, rng: random.Random, history: History, script: Script) -> Seen:
     world = World(app, rng, scenario.weather, workers=scenario.workers, broker=scenario.broker, history=history)
     for n in scenario.spec.of_kind("source"):
         world.create(f"source-{n}", scenario.spec.nodes[n].args["partitions"])
     program = _Program(scenario, world)
+    playing = asyncio.create_task(script(world), name="script")
     for phase in scenario.phases:
         if phase.days:
             await world.pass_days(phase.days)
         if phase.live_s:
             coming = asyncio.create_task(program.append_slowly(phase.limits, phase.live_s, rng))
-            await world.run_for(phase.live_s)
+            await world.run_for(phase.live_s, slot=phase.slot)
             await coming
         else:
             program.append(phase.limits)
-            await world.run_to_end()
+            await world.run_to_end(slot=phase.slot)
+    await playing
     contents, processes = await world.contents(), world.processes
     assert processes.launch is not None
     counts = (processes.late, processes.skipped) if scenario.weather == CALM else None

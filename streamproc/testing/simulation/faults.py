@@ -21,6 +21,7 @@ class Faults(NamedTuple):
     moved        refused: the coordinator is not here, or not ready; the leader is not here
     crowded      refused, where it is of a transaction: the broker is still busy with the last one
     cut          its client and the broker are cut off from one another for `cut_ms`
+    parted       the same as soon as it is done, so that its client does not learn of it
     stalled      the broker stops for `stall_ms`, and does then what has come meanwhile
     restarted    the broker is gone for `restart_ms`, with all connections; what it has written down stays
     outlives     chance that what a killed client has sent, and has not arrived, does arrive
@@ -41,6 +42,7 @@ class Faults(NamedTuple):
     moved: float = 0.0
     crowded: float = 0.0
     cut: float = 0.0
+    parted: float = 0.0
     stalled: float = 0.0
     restarted: float = 0.0
     outlives: float = 0.0
@@ -89,6 +91,7 @@ ROUGH = Faults(
     moved=0.01,
     crowded=0.01,
     cut=0.0005,
+    parted=0.0005,
     stalled=0.0005,
     restarted=0.0003,
     outlives=0.5,

@@ -213,6 +213,8 @@ class Network:
             except Refused as error:
                 outcome = error
         self._note(link, exchange, outcome)
+        if fault == "parted":
+            self.cut(link, self.faults.seconds(self._rng, "cut"))
         if isinstance(outcome, asyncio.Future):
             outcome.add_done_callback(partial(self._done, link, exchange, fault))
         else:
@@ -231,7 +233,7 @@ class Network:
         self._answer(link, exchange, outcome, fault)
 
     def _answer(self, link: Link, exchange: Exchange, outcome: Any, fault: str) -> None:
-        if exchange.answer is None or fault == "unanswered":
+        if exchange.answer is None or fault in ("unanswered", "parted"):
             return
         delay = self.faults.seconds(self._rng, "late" if fault == "slow" else "way")
         asyncio.get_running_loop().call_later(delay, self._come_back, link, exchange, outcome)

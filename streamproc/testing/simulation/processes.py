@@ -12,7 +12,7 @@ from streamproc.app import App
 from streamproc.clock import Clock
 from streamproc.kafka.calls import PASSING
 from streamproc.kafka.kafka_log import KafkaLog
-from streamproc.kafka.requests import NoAnswer, Refused
+from streamproc.kafka.requests import Cluster, NoAnswer, Refused
 from streamproc.kafka.timing import timing_of
 from streamproc.launch import Launch, end_of_input, prepare
 from streamproc.log import GroupFailed, Replaced
@@ -33,6 +33,7 @@ class Processes:
 
     slots           all that there ever were
     until_end       what starts now runs to the end of the input as it is then; else until it is asked to stop
+    door            what stands between a process and its client of the cluster: nothing, unless a test meddles
     on_start        called with each slot in which a process begins, before it does anything
     on_gone         called with each slot whose process was killed, or has ended by what passes
     launch          the app on the cluster, as the process that came last has found it
@@ -44,6 +45,7 @@ class Processes:
     ) -> None:
         self.slots: list[Slot] = []
         self.until_end = True
+        self.door: Callable[[Slot, Cluster], Cluster] = lambda slot, client: client
         self.on_start: Callable[[Slot], None] = _nothing
         self.on_gone: Callable[[Slot], None] = _nothing
         self.launch: Launch | None = None
@@ -114,7 +116,7 @@ class Processes:
     # ------------------------------------------------------------------------------------ what one does
 
     async def _live(self, slot: Slot, process: Process) -> None:
-        client = self._cluster.client(slot.name, process)
+        client = self.door(slot, self._cluster.client(slot.name, process))
         log = KafkaLog(client, timing_of(self._settings), fetch_bytes=self._settings.fetch_bytes)
         launch = self.launch = await prepare(self._app, log)
         worker = slot.worker = Worker(

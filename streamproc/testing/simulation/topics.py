@@ -9,7 +9,7 @@ from typing import Final
 from streamproc.clock import Clock
 from streamproc.kafka.requests import Code, CreateTopic, Refused, TopicState
 from streamproc.log import Partition
-from streamproc.testing.simulation.partition_log import PartitionLog, log_config
+from streamproc.testing.simulation.partition_log import LogConfig, PartitionLog, log_config
 from streamproc.testing.simulation.retention import Upkeep, compact, drop
 
 DEFAULTS: Final[Mapping[str, str]] = {
@@ -85,8 +85,18 @@ class Topics:
         self._topics[name] = topic
         self._new[name] = self._clock.now_ms() + round(self._delay() * 1000)
         for number in range(request.partitions):
-            log = self._logs[Partition(name, number)] = PartitionLog(config)
-            self._upkeep[Partition(name, number)] = Upkeep(log)
+            self._add(Partition(name, number), config)
+
+    def grow(self, name: str, partitions: int) -> None:
+        """The topic has so many partitions from now on (KIP-195)."""
+        topic = self._topics[name]
+        self._topics[name] = TopicState(partitions, topic.config)
+        for number in range(topic.partitions, partitions):
+            self._add(Partition(name, number), log_config(topic.config))
+
+    def _add(self, partition: Partition, config: LogConfig) -> None:
+        log = self._logs[partition] = PartitionLog(config)
+        self._upkeep[partition] = Upkeep(log)
 
     def delete(self, names: Collection[str]) -> list[Partition]:
         """The topics are gone, and these partitions with them."""

@@ -68,6 +68,10 @@ class World:
         """A topic of the user, kept for ever."""
         self.cluster.broker.topics.create(CreateTopic(topic, partitions, KEPT))
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """A topic of the user gets more partitions."""
+        self.cluster.broker.topics.grow(topic, partitions)
+
     def append(
         self, records: Mapping[Partition, Columns], *, batch_records: int = 100, in_transactions: bool = False
     ) -> None:
@@ -76,17 +80,20 @@ class World:
             records, self.clock.now_ms(), batch_records=batch_records, in_transactions=in_transactions
         )
 
-    async def run_to_end(self) -> None:
-        """Workers run to the end of the input as it is now. Raises what ended one that should not have ended, Hangs."""
+    async def run_to_end(self, *, slot: int = 0) -> None:
+        """Workers run to the end of the input as it is now; at first those of this slot and the next.
+
+        Raises what ended one that should not have ended, and Hangs.
+        """
         self.processes.until_end = True
         trouble_s = self._weather.trouble_s
-        await self._run(self._all_done(), trouble_s=trouble_s, within_s=trouble_s + ENDS_S)
+        await self._run(self._all_done(), slot, trouble_s=trouble_s, within_s=trouble_s + ENDS_S)
 
-    async def run_for(self, seconds: float) -> None:
+    async def run_for(self, seconds: float, *, slot: int = 0) -> None:
         """Workers run for so long, then each is asked to stop. Raises as `run_to_end` does."""
         self.processes.until_end = False
         trouble_s = min(seconds, self._weather.trouble_s)
-        await self._run(self._all_left(seconds), trouble_s=trouble_s, within_s=seconds + ENDS_S)
+        await self._run(self._all_left(seconds), slot, trouble_s=trouble_s, within_s=seconds + ENDS_S)
 
     async def pass_days(self, days: int) -> None:
         """Nobody works, and the broker drops and compacts what it may."""
@@ -105,7 +112,7 @@ class World:
 
     # ------------------------------------------------------------------------------------ a run
 
-    async def _run(self, until: Coroutine[None, None, None], *, trouble_s: float, within_s: float) -> None:
+    async def _run(self, until: Coroutine[None, None, None], first: int, *, trouble_s: float, within_s: float) -> None:
         processes = self.processes
         trouble = Trouble(processes, self.cluster, self._weather, self._rng, most=self._workers)
         processes.on_gone = trouble.bury
@@ -114,9 +121,9 @@ class World:
                 await asyncio.sleep(REST_S)
             for slot in processes.slots:
                 slot.done = False
-            while len(processes.slots) < self._workers:
+            while len(processes.slots) < first + self._workers:
                 processes.new_slot()
-            for slot in processes.slots[: self._workers]:
+            for slot in processes.slots[first : first + self._workers]:
                 processes.start(slot)
             events = asyncio.create_task(trouble.last(trouble_s), name="trouble")
             try:

@@ -24,7 +24,7 @@ RATIO_GOALS: Final = {"pass": 1.8, "count": 1.8, "tumble": 1.8}
 MARKERS: Final = 2
 """So many offsets at the end of a repartition topic may be no records: the end of the last transaction, and marks."""
 TITLES: Final = ("job", "program", "CPU s/M", "slope s/M", "x fast", "goal", "wall s", "RSS MB", "rows right")
-WIDTHS: Final = (11, 12, 10, 12, 9, 9, 9, 9, 24)
+WIDTHS: Final = (11, 14, 10, 12, 9, 9, 9, 9, 30)
 
 
 class Measured(NamedTuple):
