@@ -39,8 +39,8 @@ N ?= 300
 sim: $(VENV)/.test-installed ## one simulated world with its history: make sim SEED=7
 	$(BIN)/python -m tests.simulation $(SEED)
 
-sim-many: $(VENV)/.test-installed ## more simulated worlds than the tests try: make sim-many N=2000
-	$(BIN)/python -m tests.simulation --many $(N)
+sim-many: $(VENV)/.test-installed ## more simulated worlds than the tests try, fresh ones without FROM: make sim-many N=2000
+	$(BIN)/python -m tests.simulation --many $(N) $(if $(FROM),--from $(FROM))
 
 faults: $(VENV)/.test-installed ## real workers on a real broker, killed, stopped and cut off
 	$(BIN)/python -m pytest tests/faults -m "" --timeout 300

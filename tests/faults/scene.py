@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
-
-from msgspec import json
 
 from streamproc.kafka.kafka_log import KafkaLog
 from streamproc.log import Partition
@@ -30,11 +23,9 @@ from tests.faults.app import OUTPUTS, Run, app_of
 from tests.faults.inputs import one_of_each
 from tests.faults.oracle import Given, differences, expected
 from tests.faults.topics import read, rows_of, write
+from tests.faults.worker_process import PATIENCE_S, WorkerProcess
 
-ROOT: Final = Path(__file__).parents[2]
 TARGET: Final = "tests.faults.app:app"
-PATIENCE_S: Final = 60.0
-"""A scene that has not come so far by then is stuck."""
 FOREVER: Final = {"retention.ms": "-1"}
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -49,76 +40,6 @@ SETTINGS: Final[Mapping[str, str]] = {
     "transaction_timeout": "3s",
     "request_timeout": "1s",
 }
-
-
-class Worker:
-    """A process of the app; what it says goes to a file."""
-
-    def __init__(self, folder: Path, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.name = name
-        self._words = folder / f"{name}.log"
-        with self._words.open("wb") as words:
-            self.process = subprocess.Popen(
-                (sys.executable, "-m", "streamproc", *arguments),
-                cwd=folder,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-            )
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.process.kill()
-        self.process.wait()
-
-    def pause(self) -> None:
-        self.signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self.signal(signal.SIGCONT)
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def words(self) -> str:
-        """All that it has said."""
-        return self._words.read_text(errors="replace")
-
-    def messages(self) -> list[str]:
-        """What it has logged."""
-        return [json.decode(line)["message"] for line in self.words.splitlines() if line.startswith("{")]
-
-    async def said(self, part: str, within_s: float = PATIENCE_S) -> str:
-        """The first of its messages with this part, once it is there."""
-        give_up = time.monotonic() + within_s
-        while True:
-            found = [message for message in self.messages() if part in message]
-            if found:
-                return found[0]
-            assert time.monotonic() < give_up, f"{self.name} has not said {part!r}: {self.words}"
-            await asyncio.sleep(0.02)
-
-    async def works_on(self, tasks: Iterable[int], within_s: float = PATIENCE_S) -> None:
-        """It has, by what it has said last, one of these numbers of tasks open."""
-        give_up = time.monotonic() + within_s
-        while not (found := re.findall(r"working on (\d+) task", self.words)) or int(found[-1]) not in tasks:
-            assert self.running, f"{self.name} has ended before: {self.words}"
-            assert time.monotonic() < give_up, f"{self.name} does not work on {tasks} tasks: {self.words}"
-            await asyncio.sleep(0.02)
-
-    async def ended(self, within_s: float = PATIENCE_S) -> int:
-        """Its exit code, once it has ended by itself."""
-        give_up = time.monotonic() + within_s
-        while (code := self.process.poll()) is None:
-            assert time.monotonic() < give_up, f"{self.name} does not end: {self.words}"
-            await asyncio.sleep(0.02)
-        return code
 
 
 class Scene:
@@ -137,7 +58,7 @@ class Scene:
         self.settings: dict[str, str] = {**SETTINGS, **settings}
         self.source: list[list[Given]] = [[] for _ in range(partitions)]
         self._homes: dict[str, int] = {}
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerProcess] = []
         self.log: KafkaLog
 
     async def __aenter__(self) -> Self:
@@ -182,20 +103,22 @@ class Scene:
 
     # ------------------------------------------------------------------------------------ who reads it
 
-    def worker(self, machine: str = "a", *arguments: str, until_end: bool = True, **settings: str) -> Worker:
+    def worker(self, machine: str = "a", *, until_end: bool = True, **settings: str) -> WorkerProcess:
         """A process, just started."""
-        options = [*arguments, "--state-dir", machine, *(("--until-end",) if until_end else ())]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMPROC_")}
-        environment |= self.run.environment | {"PYTHONPATH": str(ROOT)}
-        given = {"broker": f"kafka://{self.broker}", **self.settings, **settings}
-        environment |= {f"STREAMPROC_{name.upper()}": value for name, value in given.items()}
-        name = f"worker-{len(self.workers)}-{machine}"
-        self.workers.append(worker := Worker(self.folder, name, ("worker", TARGET, *options), environment))
+        worker = WorkerProcess(
+            self.folder,
+            f"worker-{len(self.workers)}-{machine}",
+            TARGET,
+            ["--state-dir", machine, *(["--until-end"] if until_end else [])],
+            settings={"broker": f"kafka://{self.broker}", **self.settings, **settings},
+            told=self.run.environment,
+        )
+        self.workers.append(worker)
         return worker
 
-    async def sharing(self, *machines: str, **settings: str) -> list[Worker]:
+    async def sharing(self, *machines: str, **settings: str) -> list[WorkerProcess]:
         """Workers of these machines that share the tasks and are in the midst of it."""
-        workers = [self.worker(machine, **settings) for machine in machines]  # type: ignore[arg-type] # settings, none is until_end
+        workers = [self.worker(machine, **settings) for machine in machines]
         tasks = 2 * len(self.source)
         for worker in workers:
             await worker.works_on({tasks // len(workers), -(-tasks // len(workers))})
@@ -240,7 +163,7 @@ class Scene:
             assert time.monotonic() < give_up, f"not within {within_s:g} s: {what}"
             await asyncio.sleep(0.01)
 
-    async def ended(self, *workers: Worker, within_s: float = PATIENCE_S) -> None:
+    async def ended(self, *workers: WorkerProcess, within_s: float = PATIENCE_S) -> None:
         """These have read to the end and left by themselves, with exit code 0."""
         for worker in workers:
             code = await worker.ended(within_s)

@@ -12,7 +12,8 @@ import asyncio
 import pytest
 
 from tests.faults.inputs import visits
-from tests.faults.scene import Scene, Worker
+from tests.faults.scene import Scene
+from tests.faults.worker_process import WorkerProcess
 from tests.kafka.frames import Api
 from tests.kafka.proxy import Proxy
 from tests.kafka.rules import Rule
@@ -21,7 +22,7 @@ from tests.kafka.server import KafkaServer
 pytestmark = pytest.mark.timeout(180)
 
 
-async def working(scene: Scene, proxy: Proxy, *machines: str) -> list[Worker]:
+async def working(scene: Scene, proxy: Proxy, *machines: str) -> list[WorkerProcess]:
     """So many workers that have tasks, and have committed some of it."""
     scene.broker = proxy.bootstrap
     scene.settings["transaction_timeout"] = "60s"  # as above: what is over meanwhile is decided at its start
@@ -29,7 +30,7 @@ async def working(scene: Scene, proxy: Proxy, *machines: str) -> list[Worker]:
     return await scene.sharing(*machines)
 
 
-async def opened(proxy: Proxy, *workers: Worker) -> Rule:
+async def opened(proxy: Proxy, *workers: WorkerProcess) -> Rule:
     """Each of these has a transaction open that it wants to end, and cannot."""
     ends = proxy.hold(Api.END_TXN, "request", times=None)
     of = set[str | None]()

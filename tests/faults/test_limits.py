@@ -11,7 +11,8 @@ from streamproc.kafka.requests import InitProducerId, Producer
 from tests.faults.app import Visit
 from tests.faults.inputs import visits
 from tests.faults.oracle import Given
-from tests.faults.scene import FOREVER, PATIENCE_S, Scene
+from tests.faults.scene import FOREVER, Scene
+from tests.faults.worker_process import PATIENCE_S
 
 pytestmark = pytest.mark.timeout(180)
 

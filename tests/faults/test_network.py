@@ -62,7 +62,7 @@ async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
 async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """The first is lost of a worker that begins, of one that joins it while it works, and of one that comes back."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=15))
+    await scene.fill(visits(6_000, takes_ms=10))
     rule = proxy.lose(api, side, silently=silently)
     first = scene.worker("a")
     await asyncio.to_thread(rule.wait)

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from tests.faults.inputs import visits
-from tests.faults.scene import Scene, Worker
+from tests.faults.scene import Scene
+from tests.faults.worker_process import WorkerProcess
 from tests.kafka.frames import Api
 from tests.kafka.proxy import Proxy
 from tests.kafka.rules import Side
@@ -14,7 +15,7 @@ from tests.kafka.rules import Side
 pytestmark = pytest.mark.timeout(180)
 
 
-async def two(scene: Scene) -> tuple[Worker, Worker]:
+async def two(scene: Scene) -> tuple[WorkerProcess, WorkerProcess]:
     """Two workers that share the tasks, and whose sessions are over after a second."""
     one, other = await scene.sharing("a", "b", session_timeout="1s")
     return one, other

@@ -8,7 +8,9 @@ import time
 import pytest
 
 from tests.faults.inputs import visits
-from tests.faults.scene import Scene, Worker
+from tests.faults.scene import Scene
+from tests.faults.test_broker import opened, working
+from tests.faults.worker_process import WorkerProcess
 from tests.kafka.frames import Api
 from tests.kafka.proxy import Proxy
 from tests.kafka.server import KafkaServer
@@ -20,7 +22,7 @@ SLACK_S = 3.0
 """For a machine that has much else to do."""
 
 
-async def leaves_in_time(worker: Worker) -> int:
+async def leaves_in_time(worker: WorkerProcess) -> int:
     """Its exit code."""
     asked = time.monotonic()
     worker.signal(signal.SIGTERM)
@@ -30,7 +32,7 @@ async def leaves_in_time(worker: Worker) -> int:
     return code
 
 
-async def restored_again(scene: Scene) -> Worker:
+async def restored_again(scene: Scene) -> WorkerProcess:
     """A worker that has lost its disk, just started: it has all of its state to restore."""
     await scene.fill(visits(6_000))
     worker = scene.worker()
@@ -134,12 +136,12 @@ async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServ
 
 
 @pytest.mark.long
-async def test_a_broker_that_is_gone(own_scene: Scene, own_kafka: KafkaServer) -> None:
+async def test_a_broker_that_is_gone(own_scene: Scene, own_proxy: Proxy, own_kafka: KafkaServer) -> None:
     """It was there when the worker began."""
-    await own_scene.fill(visits(6_000, takes_ms=2))
-    worker = own_scene.worker()
-    await own_scene.more_read()
+    (worker,) = await working(own_scene, own_proxy, "a")
+    ends = await opened(own_proxy, worker)
     await asyncio.to_thread(own_kafka.stop)
+    own_proxy.release(ends)
     await leaves_in_time(worker)
     await asyncio.to_thread(own_kafka.start)
     await own_scene.ended(own_scene.worker())

@@ -17,6 +17,7 @@ from streamproc.kafka.calls import Deadline
 from streamproc.kafka.fetching import Fetcher
 from streamproc.kafka.kafka_log import KafkaLog
 from streamproc.kafka.kafka_sink import KafkaSink
+from streamproc.kafka.kafka_source import KafkaSource
 from streamproc.kafka.membership import Member
 from streamproc.kafka.offsets import Offsets
 from streamproc.kafka.producing import Outbox
@@ -54,7 +55,6 @@ BUGS: dict[str, Plant] = {
         "an Unknown is taken for committed",
         "disk before log",
         "no replay of the changelog",
-        "restore before the offsets are read",
     )
 }
 """Those of the law that do not depend on its own doors are planted here, too."""
@@ -268,6 +268,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
             self.seek(partition, pieces[partition].start)
 
     patch.setattr(Fetcher, "_look_into", look_into)
+
+
+@bug("what is out of range is believed at once")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """Who stands still for long finds that others have purged what it was to read: that is no reason to stop them."""
+
+    async def confirm(self: KafkaSource) -> None:
+        """It is said."""
+
+    patch.setattr(KafkaSource, "_confirm", confirm)
 
 
 @bug("aborted records are read")

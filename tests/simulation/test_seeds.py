@@ -1,4 +1,4 @@
-"""Three hundred worlds, the same in every run: each gives the oracle's answer, whatever befalls it."""
+"""The law in simulated worlds, fixed seeds of it: `make sim-many` tries others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 
 from tests.simulation.law import play
 
-SEEDS = 300
-TOGETHER = 25
+GROUP = 20
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
-def test_a_world_gives_the_answer(first: int) -> None:
-    """Rows, order per key, state and no alarm, under crashes, pauses, lost replies, lost disks and rebalances."""
-    for seed in range(first, first + TOGETHER):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(0, 300, GROUP))
+def test_random_worlds_give_the_answer(first: int) -> None:
+    """Any plan, in any weather: rows, their order, tables and late records are the oracle's; nothing hangs."""
+    for seed in range(first, first + GROUP):
         what = play(seed).what
-        assert not what, f"seed {seed}: {what}\nwith its history: make sim SEED={seed}"
+        assert not what, f"seed {seed}: {what}; with its history: make sim SEED={seed}"

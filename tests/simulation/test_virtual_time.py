@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamproc.testing.simulation.process import Crash
-from streamproc.testing.simulation.virtual_time import Deadlock, VirtualClock, run
+from streamproc.testing.simulation.virtual_time import Deadlock, Livelock, VirtualClock, run
 
 
 def test_hours_take_no_time() -> None:
@@ -142,3 +142,36 @@ def test_a_crash_that_nobody_awaits_is_no_complaint(caplog: pytest.LogCaptureFix
     assert not caplog.records
     run(main(ValueError("lost")))
     assert "never retrieved" in caplog.text
+
+
+def test_whoever_waits_until_an_instant_finds_that_it_has_come() -> None:
+    """However its floats round: a timer that fires a little early would be set again and again."""
+
+    async def main() -> int:
+        loop, looks = asyncio.get_running_loop(), 0
+        for step in range(1, 300):
+            until = loop.time() + step / 7
+            while (left := until - loop.time()) > 0:
+                await asyncio.sleep(left)
+                looks += 1
+        return looks
+
+    assert run(main()) < 2 * 300
+
+
+def test_going_round_in_circles_is_told() -> None:
+    """Time does not go on while somebody is always ready: who it may be is told, as is the time."""
+
+    async def circles() -> None:
+        event = asyncio.Event()
+        event.set()
+        while True:
+            await event.wait()
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.sleep(7)
+        await asyncio.create_task(circles(), name="dervish")
+
+    with pytest.raises(Livelock, match=r"at 7\.0+ s something goes on without ever waiting; .*dervish at .*:\d+"):
+        run(main())

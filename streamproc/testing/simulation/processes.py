@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final
 
 from streamproc.app import App
-from streamproc.clock import Clock
 from streamproc.kafka.calls import PASSING
 from streamproc.kafka.kafka_log import KafkaLog
 from streamproc.kafka.requests import Cluster, NoAnswer, Refused
@@ -22,6 +21,7 @@ from streamproc.testing.simulation.disks import ProcessDisk
 from streamproc.testing.simulation.history import History
 from streamproc.testing.simulation.process import Process
 from streamproc.testing.simulation.slot import Slot
+from streamproc.testing.simulation.virtual_time import VirtualClock
 from streamproc.testing.simulation.weather import Weather
 from streamproc.worker import Worker
 
@@ -31,8 +31,8 @@ POLL_MS: Final = 200
 class Processes:
     """The workers of one app on a simulated cluster.
 
-    slots           all that there ever were
-    until_end       what starts now runs to the end of the input as it is then; else until it is asked to stop
+    slots           all that there ever were; their machines' clocks show about `start_ms` at first
+    until_end       what starts runs to the end of the input as it is then; else until it is asked to stop
     door            what stands between a process and its client of the cluster: nothing, unless a test meddles
     on_start        called with each slot in which a process begins, before it does anything
     on_gone         called with each slot whose process was killed, or has ended by what passes
@@ -41,7 +41,7 @@ class Processes:
     """
 
     def __init__(
-        self, app: App, cluster: SimulatedCluster, clock: Clock, history: History, rng: random.Random, weather: Weather
+        self, app: App, cluster: SimulatedCluster, history: History, rng: random.Random, weather: Weather, start_ms: int
     ) -> None:
         self.slots: list[Slot] = []
         self.until_end = True
@@ -54,7 +54,7 @@ class Processes:
         self._app = app
         self._settings = app.settings({}, {})
         self._cluster = cluster
-        self._clock = clock
+        self._start_ms = start_ms
         self._history = history
         self._rng = rng
         self._weather = weather
@@ -66,16 +66,27 @@ class Processes:
         """The slots with a process in them."""
         return [slot for slot in self.slots if slot.alive]
 
+    def begin(self, *, until_end: bool) -> None:
+        """Another run begins: what starts from here on is of it."""
+        self.until_end = until_end
+        self._failures.clear()
+        for slot in self.slots:
+            slot.done = False
+
     def check(self) -> None:
-        """Raise what has ended a process that should not have ended: of several errors the one that others are told."""
-        if self._failures:
-            raise next((e for e in self._failures if not isinstance(e, GroupFailed)), self._failures[0])
+        """Raise what has ended a process that should not have ended, rather than what the others were told of it."""
+        told = [error for error in self._failures if isinstance(error, GroupFailed)]
+        if len(told) < len(self._failures):
+            raise next(error for error in self._failures if error not in told)
+        if told and not self.alive:
+            raise told[0]
 
     def new_slot(self) -> Slot:
         """Another place, on the one machine or on one of its own."""
         lost = self._weather.lost_writes
         disk = self._machine.beside() if self._weather.one_disk else MemoryDisk(undo_writes=lost)
-        slot = Slot(f"slot-{len(self.slots)}", disk)
+        skew_ms = round(1_000 * self._rng.uniform(-1, 1) * self._weather.skew_s)
+        slot = Slot(f"slot-{len(self.slots)}", disk, VirtualClock(self._start_ms + skew_ms))
         self.slots.append(slot)
         return slot
 
@@ -126,7 +137,7 @@ class Processes:
             ProcessDisk(slot.disk, process),
             self._app.codec(),
             settings=self._settings,
-            clock=self._clock,
+            clock=slot.clock,
             member=slot.name,
             partitions_of=launch.partitions_of,
             end=await end_of_input(launch, log) if self.until_end else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from streamproc.clock import Clock
 from streamproc.state.memory import MemoryDisk
 from streamproc.testing.simulation.process import Process
 from streamproc.worker import Worker
@@ -12,15 +13,17 @@ from streamproc.worker import Worker
 class Slot:
     """A place for a worker's process.
 
+    clock     the wall clock of its machine
     process   the one that runs in it, or did last
     life      what it does; None: nobody is in the slot
     leaving   it was asked to stop
     done      it has come to the end of the input
     """
 
-    def __init__(self, name: str, disk: MemoryDisk) -> None:
+    def __init__(self, name: str, disk: MemoryDisk, clock: Clock) -> None:
         self.name = name
         self.disk = disk
+        self.clock = clock
         self.process = Process(name)
         self.life: asyncio.Task[None] | None = None
         self.leaving = False

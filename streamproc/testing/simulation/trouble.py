@@ -39,6 +39,7 @@ class Trouble:
         if not seconds:
             return
         self._cluster.faults, self._lasts = weather.faults, True
+        self._cluster.witness("weather", f"trouble for {seconds:g} s", None)
         asyncio.get_running_loop().call_later(seconds, self.end)
         events = (self._crash, self._crash, self._pause, self._join, self._join, self._leave, self._cluster.clean)
         while True:
@@ -51,6 +52,7 @@ class Trouble:
         """It is calm again."""
         if self._lasts:
             self._cluster.faults, self._lasts = faults.CALM, False
+            self._cluster.witness("weather", "it is calm", None)
 
     def bury(self, slot: Slot) -> None:
         """Nobody is in the slot any more; mostly, a process comes in its place."""

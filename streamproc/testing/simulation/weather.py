@@ -18,6 +18,7 @@ class Weather(NamedTuple):
     lost_writes  of so many of its last writes, at most, a crash may rob a store
     wiped        chance that a crash takes the disk along
     one_disk     all workers are on one machine, and share its disk
+    skew_s       the wall clocks of machines are wrong by so much, at most
 
     >>> ROUGH._replace(trouble_s=60, wiped=1.0).one_disk
     False
@@ -31,6 +32,7 @@ class Weather(NamedTuple):
     lost_writes: int = 3
     wiped: float = 0.15
     one_disk: bool = False
+    skew_s: float = 0.0
 
 
 CALM: Final = Weather()

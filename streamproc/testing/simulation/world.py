@@ -58,7 +58,7 @@ class World:
         self.clock = VirtualClock(START_MS)
         self.cluster = SimulatedCluster(rng, self.clock, settings=broker)
         self.cluster.witness = self.history.note
-        self.processes = Processes(app, self.cluster, self.clock, self.history, rng, weather)
+        self.processes = Processes(app, self.cluster, self.history, rng, weather, START_MS)
         self._outsider = Outsider(self.cluster.broker, rng)
         self._rng = rng
         self._weather = weather
@@ -85,15 +85,13 @@ class World:
 
         Raises what ended one that should not have ended, and Hangs.
         """
-        self.processes.until_end = True
         trouble_s = self._weather.trouble_s
-        await self._run(self._all_done(), slot, trouble_s=trouble_s, within_s=trouble_s + ENDS_S)
+        await self._run(self._all_done(), slot, until_end=True, trouble_s=trouble_s, within_s=trouble_s + ENDS_S)
 
     async def run_for(self, seconds: float, *, slot: int = 0) -> None:
         """Workers run for so long, then each is asked to stop. Raises as `run_to_end` does."""
-        self.processes.until_end = False
         trouble_s = min(seconds, self._weather.trouble_s)
-        await self._run(self._all_left(seconds), slot, trouble_s=trouble_s, within_s=seconds + ENDS_S)
+        await self._run(self._all_left(seconds), slot, until_end=False, trouble_s=trouble_s, within_s=seconds + ENDS_S)
 
     async def pass_days(self, days: int) -> None:
         """Nobody works, and the broker drops and compacts what it may."""
@@ -112,15 +110,16 @@ class World:
 
     # ------------------------------------------------------------------------------------ a run
 
-    async def _run(self, until: Coroutine[None, None, None], first: int, *, trouble_s: float, within_s: float) -> None:
+    async def _run(
+        self, until: Coroutine[None, None, None], first: int, *, until_end: bool, trouble_s: float, within_s: float
+    ) -> None:
         processes = self.processes
         trouble = Trouble(processes, self.cluster, self._weather, self._rng, most=self._workers)
         processes.on_gone = trouble.bury
         with heard(self.history, self.alarms):
             if processes.slots:
                 await asyncio.sleep(REST_S)
-            for slot in processes.slots:
-                slot.done = False
+            processes.begin(until_end=until_end)
             while len(processes.slots) < first + self._workers:
                 processes.new_slot()
             for slot in processes.slots[first : first + self._workers]:

@@ -25,6 +25,8 @@ class Goals:
             self._missed.append(what)
 
     def __str__(self) -> str:
+        if not self._count:
+            return "no goals were set for these parts"
         if not self._missed:
             return f"all {self._count} goals are met"
         return f"{len(self._missed)} of {self._count} goals are missed: {', '.join(self._missed)}"
