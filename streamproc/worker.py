@@ -238,7 +238,8 @@ class Worker:
         under_way = not await self._settle() or len(self._openings) > 0
         dirty = self._tasks.dirty
         wait_ms = min(timeout_ms, self._limits.due_in_ms(self._clock.now_ms())) if dirty else timeout_ms
-        events = await self._source.poll(self._readable(), 0 if self._openings else wait_ms)
+        opening = self._settled and self._openings
+        events = await self._source.poll(self._readable(), 0 if opening else wait_ms)
         for event in events:
             if isinstance(event, Revoked):
                 await self._release()

@@ -20,6 +20,7 @@ R = TypeVar("R")
 class Code(IntEnum):
     """The error codes of Kafka's protocol that are acted on or explained; others keep their number."""
 
+    UNKNOWN_SERVER_ERROR = -1
     NONE = 0
     OFFSET_OUT_OF_RANGE = 1
     CORRUPT_MESSAGE = 2

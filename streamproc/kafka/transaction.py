@@ -126,6 +126,8 @@ class Transactions:
             if error.code in _OLD_PRODUCER:
                 self._taken_over = True
                 raise TakenOver(self._id) from error
+            if error.code == Code.UNKNOWN_SERVER_ERROR:  # the last epoch of a producer id cannot be raised by naming it
+                self._producer = Producer()
             if (rejected := rejection(error)) is not None:
                 raise rejected from error
             raise

@@ -20,7 +20,6 @@ EXHAUSTED: Final = 32_766
 """The last epoch that is given to a producer; the one behind it is for fencing it."""
 LONGEST_MS: Final = 900_000
 """transaction.max.timeout.ms"""
-UNKNOWN_SERVER_ERROR: Final = -1
 
 Target = Partition | str
 """What a transaction writes to: a partition, or the offsets of a group."""
@@ -179,7 +178,7 @@ class TransactionCoordinator:
             known.previous = producer.id
             known.producer, known.last = Producer(self._new_id(), 0), producer.epoch if asked is not None else -1
         elif known.exhausted:
-            raise Refused(UNKNOWN_SERVER_ERROR, what, "the epochs of its producer id are used up")
+            raise Refused(Code.UNKNOWN_SERVER_ERROR, what, "the epochs of its producer id are used up")
         elif asked is None or producer.epoch in (-1, asked.epoch):
             known.last = -1 if asked is None else producer.epoch
             known.producer = Producer(producer.id, producer.epoch + 1)
