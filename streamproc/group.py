@@ -166,7 +166,8 @@ def share_out(
 ) -> dict[str, frozenset[Task]]:
     """Each task to one member that offers it: members keep what they owned, within one of an even share.
 
-    Even when all offer the same; a function of its arguments alone, whatever the order of the members.
+    Even over all tasks and over those of each stage, when all offer the same and nothing was owned unevenly; a function
+    of its arguments alone, whatever the order of the members.
 
     >>> both = [("count", 0), ("count", 1)]
     >>> share_out({"a": both, "b": both}, {"a": both}) == {"a": {("count", 0)}, "b": {("count", 1)}}
@@ -181,9 +182,25 @@ def share_out(
     floor, larger = divmod(len(free) + sum(map(len, kept.values())), max(1, len(kept)))
     for place, name in enumerate(sorted(kept, key=lambda name: (-len(kept[name]), name))):
         quota = floor + (place < larger)
-        free.update(kept[name][quota:])
-        del kept[name][quota:]
+        while len(kept[name]) > quota:
+            task = _to_give_up(kept[name], free)
+            kept[name].remove(task)
+            free.add(task)
     for task in sorted(free):
         able = [name for name in kept if task in offers[name]]
-        kept[min(able, key=lambda name: (len(kept[name]), name))].append(task)
+        kept[min(able, key=lambda name: (len(kept[name]), _of_stage(task, kept[name]), name))].append(task)
     return {name: frozenset(tasks) for name, tasks in kept.items()}
+
+
+def _to_give_up(kept: Iterable[Task], free: Iterable[Task]) -> Task:
+    """One of the stage of which most are kept, and then fewest are free.
+
+    >>> _to_give_up([("count", 4), ("visits", 1), ("visits", 4)], [("visits", 2)])
+    ('visits', 4)
+    """
+    mine, others = (Counter(stage for stage, _ in tasks) for tasks in (kept, free))
+    return max(kept, key=lambda task: (mine[task[0]], -others[task[0]], task))
+
+
+def _of_stage(task: Task, tasks: Iterable[Task]) -> int:
+    return sum(stage == task[0] for stage, _ in tasks)

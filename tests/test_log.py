@@ -464,6 +464,67 @@ def test_no_call_needs_an_event_loop(make: Make) -> None:
     step(log.close())
 
 
+# Notes
+
+
+async def test_a_note_is_seen_from_outside_and_can_be_taken_back(log: InProcessLog) -> None:
+    """It is no part of an epoch, open or not; positions that are not named stay as they are."""
+    source = await join(log, "a")
+    assert isinstance(await told(source), Assigned)
+    sink = await log.sink(source, "a")
+    await sink.commit({TWEETS[0]: Committed(7, "clock=5")})
+    sink.send(TRENDS, rows(b"open"))
+    await source.note({TRENDS: Committed(3, "half")})
+    assert await log.committed("trending") == {TWEETS[0]: (7, "clock=5"), TRENDS: (3, "half")}
+    assert await source.committed([TRENDS]) == {TRENDS: (3, "half")}
+    await source.note({TRENDS: None, TWEETS[3]: None})
+    assert await log.committed("trending") == {TWEETS[0]: (7, "clock=5")}
+    await sink.commit({TWEETS[0]: Committed(8, "")})
+    assert (await values(log, TRENDS), await log.committed("trending")) == ([b"open"], {TWEETS[0]: (8, "")})
+
+
+async def test_a_note_of_who_has_no_tasks_is_refused_and_changes_nothing(log: InProcessLog) -> None:
+    """Before it is told them, when it has released them, is expelled or has left; each poll tells what it would have."""
+    source = await join(log, "a")
+    note = {TRENDS: Committed(3, "")}
+    with pytest.raises(Fenced, match="has no tasks of group 'trending' now"):
+        await source.note(note)
+    assert isinstance(await told(source), Assigned)
+    other = await join(log, "b")
+    assert isinstance(await told(source), Revoked)
+    await source.note(note)
+    await source.note({TRENDS: None})
+    await source.release()
+    with pytest.raises(Fenced):
+        await source.note(note)
+    await owned(source)
+    log.expel("trending", "a")
+    with pytest.raises(Fenced):
+        await source.note(note)
+    with pytest.raises(Fenced, match="expelled"):
+        await source.poll([], 0)
+    await other.leave()
+    with pytest.raises(Fenced):
+        await other.note(note)
+    assert await log.committed("trending") == {}
+
+
+async def test_what_was_noted_and_taken_back_is_so_when_the_log_is_opened_again(make: Make, tmp_path: Path) -> None:
+    """A local log keeps notes as it keeps offsets, and counts them right."""
+    log = make()
+    await topics(log)
+    source = await join(log, "a")
+    await told(source)
+    await source.note({TRENDS: Committed(3, "half"), TWEETS[0]: Committed(1, "")})
+    await source.note({TRENDS: None})
+    await source.note({TRENDS: None})
+    await log.close()
+    if (tmp_path / "log").exists():
+        again = make()
+        assert await again.committed("trending") == {TWEETS[0]: (1, "")}
+        await again.close()
+
+
 # Membership
 
 
@@ -784,6 +845,17 @@ def test_shares_are_even_whole_and_sticky(
     for name, share in shares.items():
         had = owned_before.get(name, frozenset()) & tasks
         assert len(share & had) >= min([len(had), *sizes])
+
+
+def test_the_tasks_of_each_stage_are_shared_evenly() -> None:
+    """Whoever comes is given as much of each stage as the others keep; a stage is work of one kind."""
+    tasks = [(stage, number) for stage in ("parse", "count", "top") for number in range(4)]
+    shares: dict[str, frozenset[tuple[str, int]]] = {}
+    for members in ("a", "ab", "abc", "abcd", "bcd", "bd"):
+        shares = share_out(dict.fromkeys(members, tasks), shares)
+        for stage in ("parse", "count", "top"):
+            counts = [sum(task[0] == stage for task in share) for share in shares.values()]
+            assert max(counts) - min(counts) <= 1, (members, shares)
 
 
 # URLs

@@ -199,7 +199,7 @@ def test_a_crash_between_commit_and_settle(lost: str) -> None:
 def test_two_workers_share_the_tasks() -> None:
     """Each task is one worker's; together they give what one gives."""
     live = made()
-    a, b = live.worker(work(), "a"), live.worker(work(), "b", disk=MemoryDisk())
+    a, b = (live.worker(work(idle=None), name, disk=MemoryDisk()) for name in "ab")
     live.rest(a, b)
     assert len(a.tasks) == len(b.tasks) == 2
     assert not a.tasks.keys() & b.tasks.keys()
