@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format law bench kafka sim sim-many faults
+.PHONY: help demo test check format law bench kafka sim sim-many faults soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -42,8 +42,13 @@ sim: $(VENV)/.test-installed ## one simulated world with its history: make sim S
 sim-many: $(VENV)/.test-installed ## more simulated worlds than the tests try, fresh ones without FROM: make sim-many N=2000
 	$(BIN)/python -m tests.simulation --many $(N) $(if $(FROM),--from $(FROM))
 
-faults: $(VENV)/.test-installed ## real workers on a real broker, killed, stopped and cut off
-	$(BIN)/python -m pytest tests/faults -m "" --timeout 300
+faults: $(VENV)/.test-installed ## real workers on a real broker, killed, stopped and cut off: all of it
+	$(BIN)/python -m pytest tests/faults -m "" -n 3 --dist load
+
+MINUTES ?= 10
+
+soak: $(VENV)/.test-installed ## workers killed, paused, stopped and joined at random, and every row checked: make soak MINUTES=60
+	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 RECORDS ?= 100000 400000
 

@@ -43,7 +43,7 @@ class App:
     """
 
     def __init__(self, name: str, *, on_error: OnError = "fail", **settings: Any) -> None:
-        self.name = checked_topic_name(name)  # of internal topics it is the beginning
+        self.name = checked_topic_name(name, of="an app")  # of internal topics it is the beginning
         self.on_error = checked_policy(on_error)
         self._settings = settings
         self._topics: dict[str, Topic[Any, Any]] = {}

@@ -15,6 +15,7 @@ from streamproc.launch import compare
 from streamproc.log import Log, OffsetOutOfRange, Partition
 from streamproc.outside import outside_opener
 from streamproc.plan import TaskId
+from streamproc.restore_lag import positions
 from streamproc.settings import Settings
 
 
@@ -44,7 +45,7 @@ async def compatibility(app: App, log: Log, settings: Settings, clock: Clock) ->
         compared = await compare(app, log)
     except PlanChanged as error:
         return Compatibility((str(error),))
-    committed = await log.committed(app.name)
+    committed = positions(await log.committed(app.name))
     opener = outside_opener(app, log, compared, settings, clock)
     refused: list[str] = []
     tasks = 0
@@ -67,7 +68,8 @@ async def compatibility(app: App, log: Log, settings: Settings, clock: Clock) ->
             else:
                 opened.task.close()
             tasks += restoring.records > 0
-        more = f" (So it is with {len(errors) - 1} more tasks of stage {stage.name}.)" if len(errors) > 1 else ""
+        tasks_too = f"{len(errors) - 1} more {'task' if len(errors) == 2 else 'tasks'}"
+        more = f" (So it is with {tasks_too} of stage {stage.name}.)" if len(errors) > 1 else ""
         refused += [errors[0] + more] if errors else []
     plans = {msgspec.json.decode(at.metadata)["plan"] for at in committed.values()} - {app.plan.fingerprint}
     return Compatibility(tuple(refused), len(committed), tasks, tuple(sorted(plans)), tuple(sorted(compared.missing)))

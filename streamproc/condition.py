@@ -36,19 +36,15 @@ def condition_of(
     restoring: Mapping[TaskId, Restoring],
     *,
     now_s: float,
-    workers: int | None = None,
 ) -> Condition:
-    """The condition of a worker of this app that has opened some tasks.
-
-    `now_s` on the event loop's clock; `workers`: how many the group has, where that is known.
-    """
+    """The condition of a worker of this app that has opened some tasks; `now_s` on the event loop's clock."""
     tasks = tuple(f"{stage}/{number}" for stage, number in sorted(opened))
     reason = _hindrance(traffic, now_s) or _way_to_tasks(app, traffic, opened, restoring)
     if reason is not None:
         return Condition(ready=False, reason=reason, tasks=tasks)
     if not tasks:
-        enough = workers is not None and workers <= len(traffic.offered)
-        why = "most workers of the group run another plan" if enough else "the group has more workers than tasks"
+        more = "the group has more workers than tasks"
+        why = "most workers of the group run another version of the app" if traffic.outvoted else more
         return Condition(ready=True, reason=f"no tasks: {why}")
     return Condition(ready=True, reason=f"working on {_counted(len(tasks), 'task')}", tasks=tasks)
 

@@ -26,6 +26,7 @@ from streamproc.operators.running import Running
 from streamproc.operators.top import Top
 from streamproc.plan import Plan, Stage
 from streamproc.policy import DeadLetter
+from streamproc.signature import shown_signature
 from streamproc.topic import Topic
 from streamproc.type_hints import show
 from streamproc.windows.duration import duration_text
@@ -151,17 +152,12 @@ def _output(node: Node) -> Output:
 
 def _does(operator: Operator) -> str:
     """A step in a few words: its verb, then what its state depends on."""
-    settings = dict(operator.signature)
-    settings.pop("grace_ms", None)  # said below, as a duration
-    verb = str(settings.pop("verb", "") or _snake(type(operator).__name__))
-    parts = [f"{name}={value}" for name, value in settings.items()]
-    if verb in ("window", "running"):
-        parts = [str(value) for value in settings.values()]
-    if operator.graces and operator.graces[0]:
-        parts.append(f"grace {duration_text(operator.graces[0])}")
     if isinstance(operator, Top):
-        verb, parts = ("top" if operator.final else "top of each task"), [f"n={operator.n}"]
-    return " ".join([verb, *parts])
+        return f"{'top' if operator.final else 'top of each task'} n={operator.n}"
+    signature = {"verb": _snake(type(operator).__name__), **operator.signature}
+    if signature.get("grace_ms") == 0:
+        del signature["grace_ms"]
+    return shown_signature(signature)
 
 
 def _snake(name: str) -> str:
@@ -314,13 +310,15 @@ def _stage_lines(number: int, stage: StageView, style: Callable[..., str]) -> It
     tasks = f"{_count(int(stage.tasks), 'task')}" if stage.tasks.isdigit() else f"tasks: {_plural_as(stage.tasks)}"
     yield f"{style(f'Stage {number}', bold=True)}  {style(stage.name, fg='cyan', bold=True)}  {style(tasks, dim=True)}"
     for one in stage.reads:
-        yield f"  reads   {style(one.topic, fg='green')}  {style(_input_words(one), dim=True)}".rstrip()
+        words = _input_words(one)
+        yield f"  reads   {style(one.topic, fg='green')}" + (f"  {style(words, dim=True)}" if words else "")
     width = max((len(step.name) for step in stage.steps), default=0)
     for step in stage.steps:
-        words = [step.does] if step.stateful or step.does not in step.name else []
-        words += ["" if step.on_error == "fail" else f"on_error={step.on_error}"]
+        said = [step.does] if step.stateful or step.does not in step.name else []
+        said += [] if step.on_error == "fail" else [f"on_error={step.on_error}"]
         colour = {"fg": "magenta"} if step.stateful else {"dim": True}
-        yield f"          {step.name:<{width}}  {style('  '.join(filter(None, words)), **colour)}".rstrip()
+        named = f"{step.name:<{width}}  {style('  '.join(said), **colour)}" if said else step.name
+        yield f"          {named}"
     for output in stage.writes:
         kind = style("  internal", dim=True) if output.kind == "repartition" else ""
         yield f"  writes  {style(output.topic or output.by, fg='green')}{kind}"

@@ -61,8 +61,10 @@ class Records(Protocol):
     def committed(self, group: str) -> Mapping[Partition, Committed]:
         """What the group has committed."""
 
-    def write(self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed]) -> None:
-        """Append the records and move the group's offsets, all or nothing."""
+    def write(
+        self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed | None]
+    ) -> None:
+        """Append the records and move the group's offsets (None: there is none any more), all or nothing."""
 
     def purge(self, before: Mapping[Partition, int]) -> None:
         """Records below these offsets are gone."""
@@ -72,6 +74,18 @@ class Records(Protocol):
 
     def close(self) -> None:
         """Give everything back; a second call does nothing."""
+
+
+def with_offsets(
+    committed: Mapping[Partition, Committed], offsets: Mapping[Partition, Committed | None]
+) -> dict[Partition, Committed]:
+    """What a group has committed once these offsets are.
+
+    >>> p, q = Partition("tweets", 0), Partition("tweets", 1)
+    >>> with_offsets({p: Committed(1, "")}, {p: None, q: Committed(2, "")})
+    {Partition(topic='tweets', number=1): Committed(offset=2, metadata='')}
+    """
+    return {partition: at for partition, at in {**committed, **offsets}.items() if at is not None}
 
 
 class InProcessLog:
@@ -273,6 +287,15 @@ class InProcessSource:
         """The group's committed positions; partitions without one are left out."""
         committed = self.log.records().committed(self._group.name)
         return {partition: committed[partition] for partition in partitions if partition in committed}
+
+    async def note(self, offsets: Mapping[Partition, Committed | None]) -> None:
+        """Offsets for whoever looks on; raises Fenced where the membership is over, which the next poll tells."""
+        if self._left or not self._group.has(self._member) or not self._member.holds:
+            reason = f"{self._member.name!r} has no tasks of group {self.group!r} now"
+            raise Fenced(reason)
+        for partition in offsets:
+            self.log.check(partition)
+        self.log.records().write({}, self.group, offsets)
 
     def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
         """Those that have nothing more to read now."""

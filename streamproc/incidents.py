@@ -28,11 +28,13 @@ class Incidents:
         now_s: float,
         after_s: float = 0.0,
         since_s: float | None = None,
+        way_out: str = "",
         **fields: Any,
     ) -> None:
         """It goes on (None: it does not), since now or as far back as is known; told once it has lasted `after_s`.
 
-        `fields` go into the log line's record, for logs that are JSON.
+        `way_out` is said with it, and not when it is over. `fields` go into the log line's record, for logs that are
+        JSON.
         """
         known = self._open.get(name)
         if what is None:
@@ -44,7 +46,9 @@ class Incidents:
         lasted = now_s - known.since
         if not known.told and lasted >= after_s:
             self._open[name] = _Incident(known.since, what, told=True)
-            logger.warning("%s, for %s now", what, seconds(lasted), extra={**fields, "seconds": round(lasted, 1)})
+            advice = f". {way_out}" if way_out else ""
+            record = {**fields, "seconds": round(lasted, 1)}
+            logger.warning("%s, for %s now%s", what, seconds(lasted), advice, extra=record)
 
     def lasting_s(self, name: str, now_s: float) -> float | None:
         """How long it has gone on; None: it does not."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Generator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+
+BREATH_S: Final = 0.1
+"""A worker that has so much to do lets others go on in between: a third of the default time between heartbeats."""
+BREATH_TURNS: Final = 10
+"""Of the loop: a timer, its task, a request, an answer and who waits for it come one after the other."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -37,9 +42,15 @@ class Jobs(Protocol):
     async def pause(self, ms: int) -> None:
         """For a job: the others go on for so long; 0: each once."""
 
+    async def breathe(self) -> None:
+        """For the worker, between two pieces of work: what else goes on in the process goes on, if it was long ago."""
+
 
 class LoopJobs:
     """Jobs as tasks of the event loop."""
+
+    def __init__(self) -> None:
+        self._breathed = 0.0
 
     def start(self, work: Coroutine[Any, Any, T]) -> Job[T]:
         return asyncio.create_task(work)
@@ -55,6 +66,13 @@ class LoopJobs:
 
     async def pause(self, ms: int) -> None:
         await asyncio.sleep(ms / 1000)
+
+    async def breathe(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._breathed >= BREATH_S:
+            for _ in range(BREATH_TURNS):
+                await asyncio.sleep(0)
+            self._breathed = loop.time()
 
 
 def _tasks(jobs: Collection[Job[Any]]) -> list[asyncio.Task[Any]]:

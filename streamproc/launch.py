@@ -64,13 +64,14 @@ class Compared(NamedTuple):
 async def compare(app: App, log: Log) -> Compared:
     """What `prepare` checks and would make; nothing is made. Raises UnknownTopic and PlanChanged, as it does."""
     plan = app.plan
+    committed = await log.committed(app.name)  # before: topics may grow meanwhile, and others go on from there
     topics = await log.topics()
     for source in plan.sources:
         if source.name not in topics:
             raise UnknownTopic(source.name, topics)
     counts = {name: topic.partitions for name, topic in topics.items()}
     topology = plan.resolve(counts.__getitem__, counts.get)
-    _check_sources(app, topology, await log.committed(app.name))
+    _check_sources(app, topology, committed)
     own = topics.keys() & await internal_topics(app.name, log)  # other workers may start, and make some, meanwhile
     _check_internal(plan, topology, topics, await _with_records(sorted(own), topics, log))
     wanted = _wanted(app, plan, topology)
@@ -142,7 +143,10 @@ def _check_internal(plan: Plan, topology: Topology, topics: Mapping[str, Topic],
     }
     for name, topic in topics.items():
         if name in own and name.endswith("-changelog") and name not in changelogs:
-            what = f"there is state of an earlier plan in topic {name!r}, for which this plan has no stage"
+            what = (
+                f"there is state in topic {name!r}, for which this plan has no stage. Is there another app named "
+                f"{plan.app!r}? Then give one of the two another name. If it is of an earlier version of this one"
+            )
             raise PlanChanged(f"{what}: {_WAY_OUT}")
         expected = changelogs.get(name) or repartitions.get(name)
         if expected is not None and topic.partitions != expected:
@@ -152,5 +156,5 @@ def _check_internal(plan: Plan, topology: Topology, topics: Mapping[str, Topic],
 
 _WAY_OUT = (
     "give steps and streams their old names (name='...'), run this version under another App name, or forget the state "
-    "with: streamproc reset MODULE:APP"
+    "of the whole app with: streamproc reset MODULE:APP"
 )

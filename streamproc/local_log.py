@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from streamproc.compaction import COMPACT_RECORDS, Compacted, tombstones_ms
-from streamproc.in_process import CHUNK_RECORDS, InProcessLog, Records
+from streamproc.in_process import CHUNK_RECORDS, InProcessLog, Records, with_offsets
 from streamproc.local_compaction import SEGMENT_WORK, LocalCompaction
 from streamproc.local_rows import (
     HEAD,
@@ -142,7 +142,9 @@ class LocalRecords:
         self._view.topics[name] = topic
         self._view.bounds.update((partition, (0, 0)) for partition in partitions)
 
-    def write(self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed]) -> None:
+    def write(
+        self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed | None]
+    ) -> None:
         """Append the records and move the group's offsets, in one write."""
         changes, compacted = self._compact(records)
         bounds: dict[Partition, tuple[int, int]] = {partition: self._view.bounds[partition] for partition in compacted}
@@ -155,14 +157,18 @@ class LocalRecords:
             bounds[partition] = (start, end + len(columns))
         for partition, now in bounds.items():
             _put(changes, self._view.row(partition, now, compacted.get(partition)))
-        for partition, committed in offsets.items():
-            _put(changes, OffsetRow(group, *partition, *committed))
         before = self._view.offsets.get(group, {})
-        self._write(changes, added=len(offsets.keys() - before.keys()))
+        after = with_offsets(before, offsets)
+        for partition, committed in offsets.items():
+            if committed is not None:
+                _put(changes, OffsetRow(group, *partition, *committed))
+            elif partition in before:
+                changes[OffsetRow(group, *partition, *before[partition]).key()] = None
+        self._write(changes, added=len(after) - len(before))
         self._view.bounds.update(bounds)
         self._view.compacted.update(compacted)
         if offsets:
-            self._view.offsets.setdefault(group, {}).update(offsets)
+            self._view.offsets[group] = after
         self._compaction = (None if compacted else self._compaction) or self._due(records)
 
     def purge(self, before: Mapping[Partition, int]) -> None:
@@ -304,7 +310,9 @@ class LocalReader:
         """Not by a reader."""
         self._refuse()
 
-    def write(self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed]) -> None:
+    def write(
+        self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed | None]
+    ) -> None:
         """Not by a reader."""
         self._refuse()
 
@@ -396,5 +404,8 @@ def _translated(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LogFull(str(path)) from error
-        msg = f"the log in {path} cannot be used: {error}"
+        msg = (
+            f"the log in {path} cannot be used: {error.strerror}: name another directory with --broker local://DIR, "
+            "STREAMPROC_BROKER or App(broker=)"
+        )
         raise LogError(msg) from error

@@ -184,6 +184,13 @@ class Source(Protocol):
     async def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Committed]:
         """The group's stable committed positions; partitions without one are left out."""
 
+    async def note(self, offsets: Mapping[Partition, Committed | None]) -> None:
+        """Offsets of partitions that the group does not read, for whoever looks on from outside; None: there is none.
+
+        Tried once, beside the epochs, under the membership that the last `Assigned` gave. Raises Rejected where it
+        would be refused again, else LogError where it may not have been done; the membership is what it was.
+        """
+
     def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
         """Those that had nothing more to read behind what was polled when the log was last asked; never a guess."""
 
@@ -263,7 +270,7 @@ class Log(Protocol):
         """
 
     async def committed(self, group: str) -> Mapping[Partition, Committed]:
-        """What a group has committed, seen from outside of it."""
+        """What a group has committed, and what its members have noted, seen from outside of it."""
 
     async def group(self, group: str) -> GroupView:
         """Who is in a group; nobody is in one that does not exist."""

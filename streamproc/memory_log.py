@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamproc.compaction import COMPACT_RECORDS, Compacted, Survey, tombstones_ms
-from streamproc.in_process import CHUNK_RECORDS, InProcessLog
+from streamproc.in_process import CHUNK_RECORDS, InProcessLog, with_offsets
 from streamproc.log import Chunk, Columns, Committed, Partition, Topic
 
 
@@ -112,7 +112,9 @@ class MemoryRecords:
         """What the group has committed."""
         return self._offsets.get(group, {})
 
-    def write(self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed]) -> None:
+    def write(
+        self, records: Mapping[Partition, Columns], group: str, offsets: Mapping[Partition, Committed | None]
+    ) -> None:
         """Append the records and move the group's offsets."""
         for partition, columns in records.items():
             kept = self._kept[partition]
@@ -122,7 +124,7 @@ class MemoryRecords:
             if retention_ms is not None and kept.compacted.is_due(kept.start, kept.end, self._compact_records):
                 kept.compact(retention_ms)
         if offsets:
-            self._offsets.setdefault(group, {}).update(offsets)
+            self._offsets[group] = with_offsets(self._offsets.get(group, {}), offsets)
 
     def purge(self, before: Mapping[Partition, int]) -> None:
         """Records below these offsets are gone."""

@@ -20,7 +20,7 @@ from streamproc.errors import PlanChanged, StateLost
 from streamproc.failures import Failures
 from streamproc.internal_topic import has_rows
 from streamproc.jobs import Job, Jobs
-from streamproc.log import Committed, Log, Partition
+from streamproc.log import Committed, Log, LogError, Partition
 from streamproc.plan import Plan, TaskId, Topology
 from streamproc.reader import InternalReader, SourceReader
 from streamproc.restore import Restoring, restore
@@ -41,10 +41,11 @@ WAITING_RECORDS: Final = 10_000
 
 
 class Opened(NamedTuple):
-    """A task that is ready to be stepped, and the committed positions that it was opened on."""
+    """A task that is ready to be stepped, the committed positions that it was opened on, and how it was restored."""
 
     task: Task
     committed: Mapping[Partition, Committed]
+    restoring: Restoring
 
 
 class Positions(Protocol):
@@ -100,7 +101,10 @@ class Opener:
         However this ends, no store stays open but that of a task returned.
         """
         stage = self._stages[task_id.stage]
-        committed = await self._source.committed(self._assembly.inputs(stage, task_id.number))
+        inputs = self._assembly.inputs(stage, task_id.number)
+        found = await self._source.committed([*inputs, restoring.changelog] if stage.stateful else inputs)
+        committed = {partition: at for partition, at in found.items() if partition in inputs}
+        restoring.noted_before = restoring.changelog in found
         store = await self._unlocked(f"{stage.name}/{task_id.number}") if stage.stateful else None
         try:
             if store is not None:
@@ -117,7 +121,7 @@ class Opener:
             if store is not None:
                 store.close()
             raise
-        return Opened(task, committed)
+        return Opened(task, committed, restoring)
 
     async def place(self, task: Task, committed: Mapping[Partition, Committed]) -> None:
         """The readers are where the group has committed, or at the first record."""
@@ -125,11 +129,21 @@ class Opener:
         first = await self._source.first_offsets(new) if new else {}
         for partition, reader in task.readers.items():
             if partition in committed:
-                self._topology.check_partitions(self._plan.app, partition.topic, committed[partition])
+                self._check_partitions(partition.topic, committed[partition])
                 reader.restore(committed[partition])
             else:
                 reader.reset(first[partition])
         await self._wake(task)
+
+    def _check_partitions(self, topic: str, committed: Committed) -> None:
+        """A topic may have grown since this worker began, and others may have gone on from there: it is for them."""
+        if self._topology.lacks(topic, committed):
+            known = self._topology.partitions[topic]
+            msg = (
+                f"topic {topic!r} has gained partitions; this worker, which began when it had {known}, must begin anew"
+            )
+            raise LogError(msg)
+        self._topology.check_partitions(self._plan.app, topic, committed)
 
     async def _wake(self, task: Task) -> None:
         """A recorded idle partition stays left out where there is nothing to read; in a run until the end nowhere."""
@@ -233,8 +247,8 @@ class Openings:
         under_way, self._under_way = list(self._under_way.values()), {}
         await self._jobs.end(under_way)
         opened, self._opened = self._opened, []
-        for task, _ in opened:
-            task.close()
+        for each in opened:
+            each.task.close()
 
     async def _open(self, task_id: TaskId) -> None:
         opened = await self._opener.open(task_id, self.restoring[task_id])

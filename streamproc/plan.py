@@ -232,7 +232,7 @@ class Topology(NamedTuple):
 
         Raises PlanChanged where their number has changed and must not.
         """
-        before, now = msgspec.json.decode(committed.metadata).get("partitions"), self.partitions[topic]
+        before, now = _partitions_at(committed), self.partitions[topic]
         if before == now:
             return False
         if topic not in self.growing or before is None or before > now:
@@ -242,6 +242,16 @@ class Topology(NamedTuple):
             )
             raise PlanChanged(msg)
         return True
+
+    def lacks(self, topic: str, committed: Committed) -> bool:
+        """Whether an offset of the topic was committed by a worker that knew more partitions of it."""
+        return (_partitions_at(committed) or 0) > self.partitions[topic]
+
+
+def _partitions_at(committed: Committed) -> int | None:
+    """How many partitions the topic had when an offset of it was committed."""
+    found: int | None = msgspec.json.decode(committed.metadata).get("partitions")
+    return found
 
 
 def _children(nodes: Iterable[Node]) -> dict[Port, list[tuple[Node, int]]]:

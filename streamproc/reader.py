@@ -24,11 +24,13 @@ class Reader(Protocol):
 
     position   the next offset to read; committed with the epoch
     clock      the largest event time read (for aligned reading)
+    records    how many it has read, marks left out
     """
 
     partition: Partition
     position: int
     clock: int
+    records: int
 
     def read(self, chunk: Chunk) -> Batch:
         """The rows of a chunk; moves position, clock and watermark."""
@@ -73,6 +75,7 @@ class SourceReader:
         self.partition = partition
         self.position = 0
         self.clock = NEVER
+        self.records = 0
         self.idle = False
         self._topic = topic
         self._node = node
@@ -85,6 +88,7 @@ class SourceReader:
         """The rows of a chunk, with the clock of those that may be late and, where kept, their origins."""
         rows, keys, values, timestamps = self._decode(chunk)
         self.position = chunk.next_offset
+        self.records += len(chunk.offsets)
         if not timestamps:
             return EMPTY
         clocks = self._clocks(timestamps)
@@ -100,10 +104,14 @@ class SourceReader:
     def last_watermark(self) -> int:
         return self.clock
 
-    def wake(self, watermark: int) -> None:
-        """A record comes after the partition was left out as idle: what was closed meanwhile stays closed."""
-        self.idle = False
+    def leave_behind(self, watermark: int) -> None:
+        """Left out as idle, the partition has not held back what was closed up to here: that stays closed."""
         self.clock = max(self.clock, watermark)
+
+    def wake(self, watermark: int) -> None:
+        """A record comes after the partition was left out as idle."""
+        self.idle = False
+        self.leave_behind(watermark)
 
     def metadata(self) -> dict[str, Any]:
         return {"clock": self.clock, "idle": self.idle}
@@ -168,6 +176,7 @@ class InternalReader:
         self.partition = partition
         self.position = 0
         self.clock = NEVER
+        self.records = 0
         self.closed_to = NEVER
         """What W reached, and closed, while an edge was left out as idle: a row before it is late by whatever clock."""
         self._edges = {edge: Mark(*edge, NEVER, 0, 0) for edge in edges}
@@ -185,6 +194,7 @@ class InternalReader:
             lambda place, error: self._on_bad(chunk, place, error),
             keeps_origins=self._keeps_origins,
         )
+        self.records += len(chunk.offsets) - len(marks)
         for mark in marks:
             self._take(mark)
         if any(mark.flag == IDLE for mark in self._edges.values()) and self.watermark() < FOREVER:

@@ -9,14 +9,17 @@ import logging
 import os
 import socket
 import threading
+import traceback
 from typing import Final, TypeAlias
 
 import msgspec
 
 from streamproc.condition import Condition
 from streamproc.errors import StreamprocError
+from streamproc.kafka.requests import NoAnswer, Unreachable
 from streamproc.log import GroupFailed, LogCorrupt, Rejected, UnknownTopic
 from streamproc.runner import Progress
+from streamproc.slot import SlotHeld
 from streamproc.stop import Stop
 
 
@@ -42,20 +45,40 @@ class Said(msgspec.Struct, tag="said"):
     traceback: str | None = None
 
 
+class Ended(msgspec.Struct, tag="ended"):
+    """It has left well, and how far it came.
+
+    asked   it was asked to stop; else it has read to the end
+    """
+
+    progress: Progress
+    asked: bool
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """What it ends with.
 
-    kind      the error's class
-    final     it would come again: nobody is to start the process anew
-    message   as shown to people
+    kind         the error's class
+    final        it would come again: nobody is to start the process anew
+    message      as shown to people
+    unreachable  the cluster could not be reached, which is no fault of the process
+    traceback    with --debug
     """
 
     kind: str
     final: bool
     message: str
+    unreachable: bool = False
+    traceback: str | None = None
+
+    @classmethod
+    def by(cls, error: Exception, message: str, *, debug: bool) -> Failed:
+        """What is reported of an error; with its traceback to `debug`."""
+        trace = "".join(traceback.format_exception(error)) if debug else None
+        return cls(type(error).__name__, is_final(error), message, _is_unreachable(error), trace)
 
 
-Report: TypeAlias = Began | Doing | Said | Failed
+Report: TypeAlias = Began | Doing | Said | Ended | Failed
 
 MOST_BYTES: Final = 1 << 24
 """A report is not longer."""
@@ -71,7 +94,14 @@ def decoded(line: bytes) -> Report:
 
 def is_final(error: BaseException) -> bool:
     """Whether a process that is started anew would fail by the same error."""
+    if isinstance(error, SlotHeld):  # whoever holds it may end
+        return False
     return isinstance(error, (StreamprocError, GroupFailed, Rejected, UnknownTopic, LogCorrupt))
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether the cluster does not answer, to whichever process."""
+    return isinstance(error, (Unreachable, NoAnswer))
 
 
 class Reporter:
@@ -115,8 +145,8 @@ class ReportedLog(logging.Handler):
         """Send it."""
         try:
             error = record.exc_info and record.exc_info[0] is not None
-            traceback = logging.Formatter().formatException(record.exc_info) if error else None  # type: ignore[arg-type]
+            trace = logging.Formatter().formatException(record.exc_info) if error else None  # type: ignore[arg-type]
             message = record.getMessage().encode(errors="backslashreplace").decode()
-            self._reporter.send(Said(record.levelno, message, traceback))
+            self._reporter.send(Said(record.levelno, message, trace))
         except Exception:  # noqa: BLE001 - as every handler does
             self.handleError(record)

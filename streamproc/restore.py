@@ -39,6 +39,7 @@ class Restoring(msgspec.Struct):
 
     begin, position, end   offsets: where it was, is and will be
     records                replayed so far
+    noted_before           the group has an offset in the changelog, of an earlier restore (`streamproc.restore_lag`)
     """
 
     changelog: Partition
@@ -49,6 +50,7 @@ class Restoring(msgspec.Struct):
     records: int = 0
     began_ms: int = 0
     said_ms: int = 0
+    noted_before: bool = False
 
     @property
     def share(self) -> float:
@@ -102,7 +104,8 @@ async def restore(store: Store, log: Log, progress: Restoring, jobs: Jobs) -> No
     last stable offset would not do: a transaction's markers reach partitions one by one, the offsets' before the
     changelog's. What is open there is waited for.
     A store that has stood still for half of the time that deletions are kept is rebuilt whole: it may have missed some,
-    and keys that were deleted would be there again. Raises StateLost where what it needs of the changelog is gone.
+    and keys that were deleted would be there again. On its way to the end it is as old as it was: what it has not read
+    may be of that time. Raises StateLost where what it needs of the changelog is gone.
     """
     changelog = progress.changelog
     end = (await log.ends([changelog]))[changelog]
@@ -114,10 +117,11 @@ async def restore(store: Store, log: Log, progress: Restoring, jobs: Jobs) -> No
         )
         raise StoreError(f"of {changelog.topic}/{changelog.number}", msg)
     settled = settled_ms(store)
-    rebuilt = position > 0 and (settled is None or progress.clock.now_ms() - settled > TOMBSTONES_MS // 2)
+    rebuilt = position > 0 and (settled is None or abs(progress.clock.now_ms() - settled) > TOMBSTONES_MS // 2)
     if rebuilt:
         position = 0
     progress.start(position, end)
+    since_ms = progress.began_ms if settled is None or not position else settled
     reading: Job[Chunk] | None = None
     try:
         while position < end:
@@ -132,7 +136,7 @@ async def restore(store: Store, log: Log, progress: Restoring, jobs: Jobs) -> No
             columns = chunk.columns
             changes = {key: value for key, value in zip(columns.keys, columns.values, strict=True) if key is not None}
             position = chunk.next_offset
-            settle(store, changes, position, now_ms=progress.clock.now_ms())
+            settle(store, changes, position, now_ms=since_ms if position < end else progress.began_ms)
             progress.moved(position, len(columns))
     finally:
         if reading is not None:

@@ -30,6 +30,7 @@ from streamproc.settings import Settings
 from streamproc.state.memory import MemoryDisk
 from streamproc.state.store import Disk
 from streamproc.stop import GIVE_BACK_S, Stop, done_within, leaving_in_time
+from streamproc.task import Task
 from streamproc.worker import Worker
 
 logger = logging.getLogger("streamproc")
@@ -45,8 +46,8 @@ POLL_MS: Final = 200
 class StageProgress(msgspec.Struct, frozen=True):
     """How far a stage is, over the tasks of this process.
 
-    records     read in this run; of an internal topic its marks too
-    lag         committed records still to read
+    records     read in this run; those of an epoch that was lost with its tasks count when they are read again too
+    lag         offsets still to read: the ends of transactions, and marks, have some too
     event_time  the watermark in ms; None: not known yet
     """
 
@@ -57,14 +58,21 @@ class StageProgress(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a run is; `late` and `skipped` are records by step."""
+    """How far a run is; `late` and `skipped` are records by step.
+
+    cut_short   so many processes died before they said what they had read in their last second: it is not counted
+    """
 
     stages: tuple[StageProgress, ...]
     late: Mapping[str, int]
     skipped: Mapping[str, int]
     seconds: float
+    cut_short: int = 0
 
     def __str__(self) -> str:
+        short = f"; {self.not_counted}" if self.cut_short else ""
+        if not self.stages:
+            return f"nothing read in {self.seconds:.1f} s{short}"
         stages = ", ".join(
             f"{stage.name} {stage.records:,} record{'' if stage.records == 1 else 's'}"
             + (f" (lag {stage.lag:,})" if stage.lag else "")
@@ -72,7 +80,13 @@ class Progress(msgspec.Struct, frozen=True):
         )
         late = f"; late: {_counts(self.late)}" if self.late else ""
         skipped = f"; skipped: {_counts(self.skipped)}" if self.skipped else ""
-        return f"{stages} in {self.seconds:.1f} s{late}{skipped}"
+        return f"{stages} in {self.seconds:.1f} s{late}{skipped}{short}"
+
+    @property
+    def not_counted(self) -> str:
+        """What the counts leave out, in words."""
+        deaths = "a process" if self.cut_short == 1 else f"{self.cut_short} processes"
+        return f"not counted: what {deaths} read in the last second before death"
 
 
 class Run:
@@ -85,17 +99,22 @@ class Run:
         self._began = time.monotonic()
         self._read: dict[str, int] = {}
         """Records so far, by stage; those of tasks that others have now too."""
-        self._positions: dict[Partition, int] = {}
+        self._counted: dict[Task, int] = {}
+        """Of the tasks it has now, the records that are counted."""
         self._ends: dict[Partition, int] = {}
         self._ask_from = 0.0
 
     async def progress(self) -> Progress:
         """How far it is now. Where the log does not say how far there is to go, as far as it said last."""
+        await self._ask_ends([partition for task in self.worker.tasks.values() for partition in task.readers])
+        return self.known()
+
+    def known(self) -> Progress:
+        """How far it is now, with the ends of the partitions as they were told last."""
         stages = []
         for stage in self.app.plan.stages:
             tasks = [task for task in self.worker.tasks.values() if task.id.stage == stage.name]
             positions = {partition: r.position for task in tasks for partition, r in task.readers.items()}
-            await self._ask_ends(list(positions))
             known = [mark for task in tasks if NEVER < (mark := task.watermark()) < FOREVER]
             stages.append(
                 StageProgress(
@@ -120,14 +139,12 @@ class Run:
             self._ask_from = time.monotonic() + UNASKED_S
 
     def count(self) -> None:
-        """Count what was read since the last time; partitions that came have their committed positions."""
-        positions = {}
-        for task in self.worker.tasks.values():
-            for partition, reader in task.readers.items():
-                before = self._positions.get(partition, reader.position)
-                self._read[task.id.stage] = self._read.get(task.id.stage, 0) + reader.position - before
-                positions[partition] = reader.position
-        self._positions = positions
+        """Count what was read since the last time."""
+        tasks = self.worker.tasks.values()
+        for task in tasks:
+            more = task.records - self._counted.get(task, 0)
+            self._read[task.id.stage] = self._read.get(task.id.stage, 0) + more
+        self._counted = {task: task.records for task in tasks}
 
 
 Watch = Callable[[Run], Awaitable[None]]
@@ -155,6 +172,7 @@ async def run(
     RecordError, LogError, StoreError, PlanChanged. Then nothing of the open epoch is committed.
     """
     worker: Worker | None = None
+    under_way: Run | None = None
     latest = Progress((), {}, {}, 0.0)
     try:
         async with leaving_in_time(stop):
@@ -189,6 +207,7 @@ async def run(
         if stop.since is None:
             raise
         logger.warning("not done in time: the open epoch is dropped, and read again by whoever comes next")
+        latest = under_way.known() if under_way is not None else latest
         await _abandon(worker, GIVE_BACK_S)
     except BaseException:
         await _abandon(worker, ABANDON_S)

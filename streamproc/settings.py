@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, get_args
 
@@ -14,6 +15,8 @@ Guarantee = Literal["exactly_once", "at_least_once"]
 
 DEFAULT_BROKER: Final = "local://.streamproc"
 ENVIRONMENT_PREFIX: Final = "STREAMPROC_"
+NEAR: Final = 0.75
+"""How like a setting's name (`difflib`, 1 is the same) another one must be to be taken for it, misspelt."""
 
 
 _DURATIONS: Final = (
@@ -39,7 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     epoch_interval   an epoch is committed after so long,
     epoch_records    or after so many records read or written,
     epoch_bytes      or so many bytes of them
-    idle             a partition that is read to its end and silent for so long no longer holds time back; None: never
+    idle             a partition that is read to its end and that others have been ahead of for so long no longer holds
+                     time back; None: never
     ahead            how far a payload timestamp may lie beyond the time at which the log took the record
     drift            how far in event time one partition is read ahead of another that has more to read
     cache_bytes      what the decoded state of a worker may take up
@@ -95,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], app: Mapping[str, Any]) -> Settings:
     """Settings from flags, else the environment, else the app, else the defaults; a flag that is None was not given.
 
+    Raises SettingsError. Of the environment, names that are like no setting's are left alone: it is not this program's
+    alone (Kubernetes, for one, adds STREAMPROC_SERVICE_HOST and more for a service `streamproc`).
+
     >>> load_settings({"broker": None}, {"STREAMPROC_BROKER": "memory://"}, {}).broker
     'memory://'
     """
@@ -108,6 +115,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], app:
         for name, text in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
+    _refuse_misspelt(given)
     chosen = dict(app)
     for name in names:
         if name == "kafka":
@@ -118,6 +126,16 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], app:
             chosen[name] = flags[name]
     chosen["kafka"] = {**app.get("kafka", {}), **_client_settings(given), **_named_values(flags.get("kafka") or ())}
     return Settings(**{name: _parsed(name, value) for name, value in chosen.items()})
+
+
+def _refuse_misspelt(given: Iterable[str]) -> None:
+    settings = [name for name in Settings.__struct_fields__ if name != "kafka"]
+    for name in sorted(given):
+        close = difflib.get_close_matches(name, settings, n=1, cutoff=NEAR)
+        if name not in settings and not name.startswith("kafka_") and close:
+            wrong, right = (f"{ENVIRONMENT_PREFIX}{one.upper()}" for one in (name, close[0]))
+            msg = f"there is no setting {wrong} (it is in the environment): did you mean {right}?"
+            raise SettingsError(msg)
 
 
 def _client_settings(given: Mapping[str, str]) -> dict[str, str]:

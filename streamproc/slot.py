@@ -36,6 +36,7 @@ _LOOKS: Final = 3
 """So often a slot is tried before it counts as held: `seen_slots` holds it for an instant."""
 _NAME: Final = re.compile(rb"[a-zA-Z0-9._-]{1,249}")
 _PID_DIGITS: Final = 10
+_ANOTHER: Final = "name another directory with --state-dir, STREAMPROC_STATE_DIR or App(state_dir=)"
 
 
 class Slot(NamedTuple):
@@ -114,7 +115,7 @@ def seen_slots(state_folder: Path) -> list[SlotView]:
     found = []
     for number in _numbers(state_folder / FOLDER):
         path = state_folder / FOLDER / str(number)
-        with suppress(FileNotFoundError), _translated(path):
+        with _translated(path), suppress(FileNotFoundError):
             opened = os.open(path, os.O_RDONLY)
             try:
                 name, pid = _read(opened)
@@ -161,10 +162,9 @@ class _File:
 
 
 def _numbers(folder: Path) -> list[int]:
-    try:
+    with _translated(folder), suppress(FileNotFoundError):
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    except FileNotFoundError:
-        return []
+    return []
 
 
 def _first_free(folder: Path) -> _File:
@@ -227,13 +227,11 @@ def _translated(path: Path) -> Iterator[None]:
     """What the system refuses is told with the way out."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             why = "there is no room left on that disk: make room, then start again"
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            why = f"{error.strerror}: a worker keeps its name and its state there: make it writable, or use --state-dir"
+            why = f"{error.strerror}: a worker keeps its name and its state there: make it writable, or {_ANOTHER}"
         else:
-            why = str(error)
+            why = f"{error.strerror}: a worker keeps its name and its state there: {_ANOTHER}"
         raise SlotError(f"the worker's slot {path} cannot be used: {why}") from error

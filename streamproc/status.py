@@ -3,15 +3,18 @@
 What can be known without asking the workers:
 
     owner        of a task, as the group's coordinator says
-    state        working: its owner has committed for it; opening: it has not yet (it restores, or has just come)
+    state        working: its owner has committed for it; restoring: its owner says so (`streamproc.restore_lag`);
+                 opening: neither (it has just come, has not committed anything yet, or waits until others are restored)
     lag          committed records that the group has not read. A short one is counted; of a long one it is the distance
                  of the offsets, in which the log's own records (the ends of transactions) and marks count too
     behind       how much later the newest of a source's last records is than what was read: in event time
     event time   the clock that is committed: the largest event time read
+    held up      a source's partition that has records which cannot be read, as a transaction is open before them
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,29 +24,41 @@ import msgspec
 
 from streamproc.app import App
 from streamproc.graph import Node, SourceNode
+from streamproc.held_up import held_up, way_out
 from streamproc.internal_topic import count_rows
 from streamproc.log import Committed, GroupView, Log, OffsetOutOfRange, Partition, UnknownTopic
 from streamproc.operators.batch import FOREVER, NEVER
 from streamproc.plan import Plan, Stage
 from streamproc.reader import SourceReader
+from streamproc.restore_lag import note_of
 from streamproc.slot import SlotView, seen_slots
 
 COUNTED: Final = 1_000
 """A lag up to this is counted."""
 TAIL: Final = 100
 """So many records at the end of a source's partition say how late it is."""
+HELD_UP_S: Final = 2.0
+"""A transaction that is open for less holds nothing up."""
+
+
+State = Literal["working", "restoring", "opening", "ended", "no owner"]
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
-    """A task. `behind_ms` and `event_time` are of sources; None: not known, or nothing was read."""
+    """A task. `behind_ms` and `event_time` are of sources; None: not known, or nothing was read.
+
+    restored, to_restore   records of its changelog, as offsets count them, while it is restoring; else None
+    """
 
     stage: str
     number: int
     owner: str | None
-    state: Literal["working", "opening", "ended", "no owner"]
+    state: State
     lag: int
     behind_ms: int | None
     event_time: int | None
+    restored: int | None = None
+    to_restore: int | None = None
 
 
 class StageStatus(msgspec.Struct, frozen=True):
@@ -67,7 +82,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How an app stands. `problems` is empty when every task has an owner, and the group is at rest."""
+    """How an app stands. `problems` is empty when all tasks have owners, the group is at rest and no source held up."""
 
     app: str
     broker: str
@@ -107,7 +122,8 @@ async def status_of(app: App, log: Log, broker: str, state_folder: Path, *, ahea
         ]
         stages.append(_stage(stage.name, tasks))
     changing = (await log.group(app.name)).changing
-    problems = _problems(members, stages, changing=changing)
+    held = [f"{held_up(*at)}. {way_out(*at, broker)}" for at in await look.held_up()]
+    problems = (*_problems(members, stages, changing=changing), *held)
     return Status(app.name, broker, plan.fingerprint, changing, members, tuple(stages), problems)
 
 
@@ -127,6 +143,16 @@ class _Look:
         self._ends = ends
         self._committed = committed
         self._ahead_ms = ahead_ms
+        self._stopped: dict[Partition, int] = {}
+        """The sources' partitions that gave nothing more before their end, and where."""
+
+    async def held_up(self) -> list[tuple[Partition, int]]:
+        """Of the sources of the tasks that were looked at: the partitions that still give nothing, and where."""
+        if not self._stopped:
+            return []
+        await asyncio.sleep(HELD_UP_S)
+        again = [(partition, at, await self._log.read(partition, at, 1)) for partition, at in self._stopped.items()]
+        return [(partition, at) for partition, at, chunk in again if chunk.next_offset == at]
 
     async def task(self, stage: Stage, number: int, owner: str | None) -> TaskStatus:
         """A task as it stands."""
@@ -135,25 +161,37 @@ class _Look:
             partition = Partition(self._plan.topic_of(node), number)
             if partition not in self._ends:  # internal topics are made by the first worker
                 continue
-            waits = await self._waiting(partition)
+            waits, position = await self._waiting(partition)
             lag += waits
+            if position < self._ends[partition] and isinstance(node.kind, SourceNode):
+                self._stopped[partition] = position
             metadata = self._metadata(partition)
             stored.append(metadata)
             if isinstance(node.kind, SourceNode):
                 clock = metadata.get("clock", NEVER)
                 times += [clock] if clock > NEVER else []
                 behind += [late] if (late := await self._behind(node, partition, clock, waits)) is not None else []
-        return TaskStatus(
-            stage.name, number, owner, _state(owner, stored), lag, max(behind, default=None), min(times, default=None)
-        )
+        restored, to_restore = self._restored(stage, number, owner)
+        state = "restoring" if to_restore else _state(owner, stored)
+        late, read_to = max(behind, default=None), min(times, default=None)
+        return TaskStatus(stage.name, number, owner, state, lag, late, read_to, restored, to_restore)
+
+    def _restored(self, stage: Stage, number: int, owner: str | None) -> tuple[int, int] | tuple[None, None]:
+        """How many records the owner has restored, of how many; None: it does not say, or is through."""
+        committed = self._committed.get(Partition(self._plan.changelog_of(stage), number))
+        note = None if committed is None else note_of(committed)
+        if committed is None or note is None or note.restores != owner:
+            return None, None
+        restored = note.restored(committed.offset)
+        return (restored, note.to_restore) if restored < note.to_restore else (None, None)
 
     def _metadata(self, partition: Partition) -> dict[str, Any]:
         committed = self._committed.get(partition)
         stored: dict[str, Any] = {} if committed is None else msgspec.json.decode(committed.metadata)
         return stored
 
-    async def _waiting(self, partition: Partition) -> int:
-        """The records behind the committed position, or behind the first one kept."""
+    async def _waiting(self, partition: Partition) -> tuple[int, int]:
+        """The records behind the committed position, or behind the first one kept; and as far as it can be read."""
         end = self._ends[partition]
         committed = self._committed.get(partition)
         position = 0 if committed is None else committed.offset
@@ -161,16 +199,16 @@ class _Look:
             chunk = await self._log.read(partition, position, COUNTED)
         except OffsetOutOfRange as error:
             if position > error.end:
-                return 0
+                return 0, position
             position = error.start
             chunk = await self._log.read(partition, position, COUNTED)
         if end - position > COUNTED:
-            return end - position
+            return end - position, position if chunk.next_offset == position else end
         count = 0
         while chunk.next_offset > position:
             count, position = count + count_rows(chunk.columns), chunk.next_offset
             chunk = await self._log.read(partition, position, COUNTED)
-        return count
+        return count, position
 
     async def _behind(self, node: Node, partition: Partition, clock: int, waits: int) -> int | None:
         if waits == 0:
@@ -192,9 +230,7 @@ class _Look:
         return max(0, reader.clock - clock) if min(reader.clock, clock) > NEVER else None
 
 
-def _state(
-    owner: str | None, stored: Sequence[Mapping[str, Any]]
-) -> Literal["working", "opening", "ended", "no owner"]:
+def _state(owner: str | None, stored: Sequence[Mapping[str, Any]]) -> State:
     if owner is None:
         return "no owner"
     if not stored or any(metadata.get("member") != owner for metadata in stored):

@@ -24,6 +24,7 @@ from streamproc.operators.batch import FOREVER, NEVER
 from streamproc.outputs import Outputs
 from streamproc.plan import TaskId
 from streamproc.reader import InternalReader, Reader, SourceReader
+from streamproc.signature import shown_change
 from streamproc.state.codec import Codec
 from streamproc.state.settled import settle
 from streamproc.state.store import Store
@@ -83,6 +84,8 @@ class Task:
         """Records of the open epoch that the error policy left out, by step."""
         self.reading: tuple[Chunk, int] | None = None
         """When careful, the chunk and the place in it of the record that flows: where a failing row came from."""
+        self._settled_records = dict.fromkeys(self.readers, 0)
+        """How many each reader had read when the last epoch was settled."""
         self._nodes = {reader.partition: node for node, reader in readers.items()}
         self._feeds = feeds
         self._outputs = outputs
@@ -134,12 +137,11 @@ class Task:
         if stored is not None:
             for name, signature in stored.items():
                 if name not in schema:
-                    raise PlanChanged(
-                        _changed(self.id, f"has state of {name}, which the plan does not have (any more)")
-                    )
+                    what = f"has state of {name}, which the plan does not have (any more)"
+                    raise PlanChanged(_changed(self.id, what, "Give the step its old name with name='...'"))
                 if schema[name] != signature:
-                    what = f"has state of {name} as {signature}, which is now {schema[name]}"
-                    raise PlanChanged(_changed(self.id, what))
+                    what = f"has state of {name}, which has changed: {shown_change(signature, schema[name])}"
+                    raise PlanChanged(_changed(self.id, what, "Go back to the old definition"))
         self._schema = dict(schema)
 
     def _reopen(self) -> None:
@@ -256,6 +258,9 @@ class Task:
         changes: dict[bytes, bytes | None] = {}
         for table in self._tables():
             changes.update(table.seal())
+        for reader in self.readers.values():  # whoever has the task next may not know it from any state
+            if isinstance(reader, SourceReader) and reader.idle:
+                reader.leave_behind(self.flow.closed_below([self._nodes[reader.partition]]))
         positions = {reader.partition: (reader.position, reader.metadata()) for reader in self.readers.values()}
         return Sealed(self._outputs.take(), self._marks(), changes, positions, self._ended_run)
 
@@ -269,9 +274,10 @@ class Task:
             share = min(1.0, cache_bytes / max(1, sum(sizes)))
             for table, size in zip(tables, sizes, strict=True):
                 table.settle(int(size * share))
+        self._settled_records = {partition: reader.records for partition, reader in self.readers.items()}
 
     def abort(self) -> None:
-        """Drop the epoch: tables, operators and vectors are as the store has them. Readers are for the caller."""
+        """Drop the epoch: tables, operators and vectors are as the store has them. To place readers is the caller's."""
         self._outputs.take()
         self._said.clear()
         self._ended_run = 0
@@ -279,6 +285,8 @@ class Task:
         self.flow.late.clear()
         self.skipped.clear()
         self.take_alarms()
+        for partition, reader in self.readers.items():
+            reader.records = self._settled_records[partition]
         for table in self._tables():
             table.abort()
         self._reopen()
@@ -312,6 +320,11 @@ class Task:
         """Give the store back."""
         if self._store is not None:
             self._store.close()
+
+    @property
+    def records(self) -> int:
+        """How many it has read since it was opened, those of the open epoch too; marks are none."""
+        return sum(reader.records for reader in self.readers.values())
 
     @property
     def output_count(self) -> int:
@@ -375,9 +388,8 @@ def _singles(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
         yield i, chunk.cut(i, i + 1)
 
 
-def _changed(task: TaskId, what: str) -> str:
+def _changed(task: TaskId, what: str, way_back: str) -> str:
     return (
-        f"the store of task {task.stage}/{task.number} {what}. Give the step its old name with name='...', go back to "
-        "the old definition, run this version under another App name, or forget the state with: streamproc reset "
-        "MODULE:APP"
+        f"the store of task {task.stage}/{task.number} {what}. {way_back}, run this version under another App name, or "
+        "forget the state of the whole app with: streamproc reset MODULE:APP"
     )

@@ -5,6 +5,7 @@
     a turn that does not end, a poll that hangs        the calls of the log under way
     an epoch that does not commit                      tasks with something to commit, and no commit
     a broker that does not answer                      what was asked and is unanswered
+    a partition that a transaction holds up            records behind its last stable offset
     tasks that nobody has, a group that never settles  one worker looks at the group now and then
 
 Each is said once when it has lasted, and once when it is over. How far a restore is, the restore says itself.
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 from streamproc.condition import SILENT_S, Condition, condition_of
 from streamproc.frames import waits_in, where_it_is
+from streamproc.held_up import held_up, way_out
 from streamproc.incidents import Incidents, seconds
 from streamproc.log import GroupView, LogError
 from streamproc.runner import Run
@@ -42,6 +44,8 @@ COMMIT_S: Final = 30.0
 """So long records may be read and not committed; three epochs at least."""
 JOIN_S: Final = 30.0
 """So long joining a group, or sharing out its tasks, may take."""
+HELD_UP_S: Final = 30.0
+"""So long a transaction of somebody's may hold a partition up; three epochs at least, as it may be of this group."""
 OWNERLESS_S: Final = 20.0
 """So long a task may be without an owner."""
 GROUP_EVERY_S: Final = 10.0
@@ -58,10 +62,12 @@ class Watchdog:
         self._app = app
         self._log = log
         self._member = member
-        self._commit_s = max(COMMIT_S, 3 * duration_ms(settings.epoch_interval) / 1000)
+        three_epochs_s = 3 * duration_ms(settings.epoch_interval) / 1000
+        self._commit_s = max(COMMIT_S, three_epochs_s)
+        self._held_up_s = max(HELD_UP_S, three_epochs_s)
+        self._broker = settings.broker
         self._run: Run | None = None
         self._turned_s: float | None = None
-        self._workers: int | None = None
         self._commits = 0
         self._uncommitted_since: float | None = None
         self._incidents = Incidents()
@@ -124,11 +130,12 @@ class Watchdog:
         traffic = self._log.traffic
         worker = self._run.worker if self._run is not None else None
         opened, restoring = (worker.tasks, worker.restoring) if worker is not None else ({}, {})
-        self.condition = condition_of(self._app, traffic, opened, restoring, now_s=now_s, workers=self._workers)
+        self.condition = condition_of(self._app, traffic, opened, restoring, now_s=now_s)
         if traffic.leaving:
             return
         self._look_at_turn(now_s)
         self._look_at_commit(now_s)
+        self._look_at_partitions(now_s)
         silent = traffic.unanswered_s >= SILENT_S
         self._incidents.see(
             "log",
@@ -164,9 +171,16 @@ class Watchdog:
             "commit", f"no epoch has been committed{why}" if overdue else None, now_s=now_s, since_s=since
         )
 
+    def _look_at_partitions(self, now_s: float) -> None:
+        now = {f"held up {p.topic}/{p.number} {offset}": (p, offset) for p, offset in self._log.traffic.held_up.items()}
+        for name in sorted(name for name in self._incidents.names() if name.startswith("held up ") and name not in now):
+            self._incidents.see(name, None, now_s=now_s)
+        for name, (partition, offset) in sorted(now.items()):
+            what, advice = held_up(partition, offset), way_out(partition, offset, self._broker)
+            self._incidents.see(name, what, now_s=now_s, after_s=self._held_up_s, way_out=advice)
+
     def look_at_group(self, view: GroupView, now_s: float) -> None:
         """One worker, the first of those that have tasks, says which tasks of the plan nobody has."""
-        self._workers = len(view.members)
         changing = "the group is sharing out its tasks" if view.changing else None
         self._incidents.see("group", changing, now_s=now_s, after_s=JOIN_S)
         if view.changing:

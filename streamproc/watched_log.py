@@ -36,6 +36,14 @@ class Remote(Protocol):
     def unanswered_s(self) -> float:
         """For how long it has not answered though it was asked."""
 
+    @property
+    def held_up(self) -> Mapping[Partition, int]:
+        """The partitions that a transaction which is open holds up, and from which offset on."""
+
+    @property
+    def outvoted(self) -> bool:
+        """Whether it has no tasks because most workers of the group run another plan."""
+
 
 class Call(NamedTuple):
     """A call of the log under way, and since when, on the event loop's clock."""
@@ -71,6 +79,16 @@ class Traffic:
     def unanswered_s(self) -> float:
         """For how long the log has not answered though it was asked for records."""
         return self.source.unanswered_s if isinstance(self.source, Remote) else 0.0
+
+    @property
+    def held_up(self) -> Mapping[Partition, int]:
+        """The partitions that are read and held up by a transaction which is open, and from which offset on."""
+        return self.source.held_up if isinstance(self.source, Remote) else {}
+
+    @property
+    def outvoted(self) -> bool:
+        """Whether it has no tasks because most workers of the group run another plan."""
+        return isinstance(self.source, Remote) and self.source.outvoted
 
     @contextmanager
     def under_way(self, name: str) -> Iterator[None]:
@@ -179,6 +197,9 @@ class _WatchedSource:
     async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         with self._traffic.under_way("end offsets"):
             return await self.source.end_offsets(partitions)
+
+    async def note(self, offsets: Mapping[Partition, Committed | None]) -> None:
+        await self.source.note(offsets)  # nobody waits for it
 
     async def release(self) -> None:
         with self._traffic.under_way("release"):

@@ -57,12 +57,14 @@ from streamproc.log import (
     UnknownTopic,
 )
 from streamproc.opening import Opener, Openings
+from streamproc.operators.batch import FOREVER
 from streamproc.owned_tasks import OwnedTasks
 from streamproc.pacing import readable
 from streamproc.plan import Plan, TaskId, Topology
 from streamproc.purging import Purging
 from streamproc.reader import SourceReader
 from streamproc.restore import Restoring
+from streamproc.restore_lag import RestoreLag
 from streamproc.settings import Settings
 from streamproc.state.codec import Codec
 from streamproc.state.errors import StoreError
@@ -114,12 +116,11 @@ class Worker:
         self._assembly = Assembly(plan, topology, codec, partitions_of=partitions_of, ahead_ms=ahead_ms)
         self._writer = EpochWriter(plan, topology, member)
         self._limits = EpochLimits(settings)
-        self._idle = IdleWatch(None if settings.idle is None or end is not None else duration_ms(settings.idle))
         self._incidents = Incidents()
 
         self._tasks = OwnedTasks()
         self._care = Care()
-        self._tally = Tally()
+        self._tally = Tally(clock)
         self._purging = Purging(log)
         self._assigned = self._was_assigned = False
         """Whether it has been told its tasks and has not given them up: before, and between, it does nothing."""
@@ -137,7 +138,12 @@ class Worker:
             for stage in self._plan.stages
             for number in range(self._topology.tasks[stage.name])
         ]
-        self._end_watch = EndWatch(self._log, self._plan, {p for task in inputs for p in task.partitions})
+        partitions = {p for task in inputs for p in task.partitions}
+        self._end_watch = EndWatch(self._log, self._plan, partitions)
+        topics = {source.name for source in self._plan.sources}
+        sources = [partition for partition in sorted(partitions) if partition.topic in topics]
+        idle = self._settings.idle if self._end is None else None
+        self._idle = IdleWatch(self._log, self._plan.app, sources, FOREVER if idle is None else duration_ms(idle))
         exactly_once = self._settings.guarantee == "exactly_once"
         self._source: Source = await self._log.source(
             self._plan.app,
@@ -164,6 +170,8 @@ class Worker:
             until_end=self._end is not None,
         )
         self._openings = Openings(self._opener, self._jobs)
+        reads = {partition.topic for task in inputs for partition in task.partitions}
+        self._lag = RestoreLag(self._source, self._member, reads, clock=self._clock, jobs=self._jobs)
         self._limits.begin(self._clock.now_ms())
 
     async def turn(self, timeout_ms: int) -> bool:
@@ -171,6 +179,7 @@ class Worker:
 
         Raises what ends the worker; what would end the others too has been told to them.
         """
+        self._tally.tell()
         try:
             return await self._turn(timeout_ms)
         except Replaced:
@@ -200,6 +209,7 @@ class Worker:
 
     async def abandon(self) -> None:
         """Leave without committing: the open epoch is dropped. What the log does not answer to is as after kill -9."""
+        self._tally.tell(last=True)
         await self._drop_tasks()
         for leave in (self._sink.abort, self._source.leave, self._sink.close):
             try:
@@ -248,6 +258,7 @@ class Worker:
         if not self._assigned:
             return bool(events)
         await self._open_tasks(0 if events else min(wait_ms, OPENING_TURN_MS))
+        await self._lag.go_on(self._openings.restoring.values())
         if not await self._take([event for event in events if isinstance(event, Chunk)]):
             return True
         moved = await self._watch_idle() or await self._finish()
@@ -271,12 +282,13 @@ class Worker:
                 self._tasks.reading(chunk.partition).wake(reader)
         for chunk in sorted(chunks, key=lambda chunk: self._tasks.reader(chunk.partition).clock):
             if chunk.offsets:
-                self._idle.heard(chunk.partition, self._clock.now_ms())
+                self._idle.heard(chunk.partition)
             if self._end is not None and self._tasks.reads_source(chunk.partition):
                 chunk = self._end.cut(chunk)  # noqa: PLW2901 - what of it is of this run
             for part in self._limits.parts(chunk):
                 if not await self._step(part) or (self._is_full() and not await self._commit()):
                     return False
+                await self._jobs.breathe()  # heartbeats
         return True
 
     async def _step(self, chunk: Chunk) -> bool:
@@ -305,20 +317,18 @@ class Worker:
         return True
 
     async def _watch_idle(self) -> bool:
-        """Leave source partitions out of the minimum that are read to their end and silent."""
+        """Leave source partitions out of the minimum that are silent while others go on, and take them in again."""
         at_end = self._source.at_end(self._tasks.partitions)
-        silent = self._idle.silent(self._tasks.source_readers, at_end, self._clock.now_ms())
-        if not silent:
-            return False
-        ends = await self._log.ends([reader.partition for reader in silent])  # what is open there may become a record
-        moved = False
-        for reader in silent:
-            if reader.position >= ends[reader.partition]:
-                reader.idle = moved = True
-                task = self._tasks.reading(reader.partition)
-                if not await self._guarded(task, task.advance, closing=True):
-                    break
-        return moved
+        changed = await self._idle.look(self._tasks.source_readers, at_end, self._clock.now_ms())
+        for reader in changed:
+            task = self._tasks.reading(reader.partition)
+            if reader.idle:
+                task.wake(reader)
+            else:
+                reader.idle = True
+            if not await self._guarded(task, task.advance, closing=True):
+                break
+        return bool(changed)
 
     # ------------------------------------------------------------------------------------ the end of the input
 
@@ -477,6 +487,7 @@ class Worker:
         """Commit what was read and give up the tasks; they stay open, as most of them come back."""
         await self._commit()
         await self._openings.drop()
+        await self._lag.end()
         self._assigned = False
         await self._source.release()
 
@@ -489,6 +500,7 @@ class Worker:
             self._tasks.close(task_id)
         came = sorted(tasks - self._tasks.keys())
         await self._openings.drop()
+        self._lag.keep({self._writer.changelog(task_id) for task_id in tasks})
         if came and not (self._end is not None and self._was_assigned and await self._end_watch.look(self._end)):
             self._openings.add(came)  # else they have ended, and their worker has left
         self._care.keep(tasks)
@@ -506,9 +518,10 @@ class Worker:
     async def _open_tasks(self, timeout_ms: int) -> None:
         """Go on with the tasks that are being opened; those that are ready join the others."""
         if self._settled and self._openings:
-            for task, committed in await self._openings.go_on(timeout_ms):
+            for task, committed, restoring in await self._openings.go_on(timeout_ms):
                 self._tasks.add(task, committed)
                 self._begin(task)
+                self._lag.opened(restoring)
 
     def _begin(self, task: Task) -> None:
         """The log gives the task's records from where its readers are; it steps them with care, if it must."""
@@ -520,5 +533,7 @@ class Worker:
         """The tasks are no longer this worker's."""
         self._assigned = False
         await self._openings.drop()
+        await self._lag.end()
+        self._lag.keep(())
         for task_id in list(self._tasks):
             self._tasks.close(task_id)

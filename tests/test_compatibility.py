@@ -9,7 +9,7 @@ from streamproc import App, Stream, tumbling
 from streamproc.clock import ManualClock
 from streamproc.compatibility import Compatibility, compatibility
 from streamproc.errors import PlanChanged
-from streamproc.log import Columns, LogError, Partition
+from streamproc.log import Columns, Committed, LogError, Partition
 from streamproc.memory_log import MemoryLog
 from streamproc.runner import Run, run
 from streamproc.state.memory import MemoryDisk
@@ -90,6 +90,15 @@ async def test_the_same_plan() -> None:
     assert await checked(counting(), log) == Compatibility((), positions=4, tasks=2)
 
 
+async def test_what_is_noted_of_restores_does_not_count() -> None:
+    """A worker was stopped in the midst of one: that is no position, and has no plan."""
+    app, log = counting(), await filled()
+    await run_once(app, log)
+    note = Committed(1, '{"restores": "a", "begin": 0, "end": 9}')
+    log.records().write({}, "counting", {Partition("counting-count-key_by-changelog", 0): note})
+    assert await checked(counting(), log) == Compatibility((), positions=4, tasks=2)
+
+
 async def test_what_may_change() -> None:
     """Stateless steps are free; so is the plan that differs in them."""
     log = await filled()
@@ -100,9 +109,15 @@ async def test_what_may_change() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"size": "2m"}, r"has state of count.count as .*tumbling\('1m'\).*, which is now .*tumbling\('2m'\)"),
-        ({"grace": "2s"}, r"has state of count.count as .*'grace_ms': 1000.*, which is now .*'grace_ms': 2000"),
-        ({"name": "other"}, "has state of count.count, which the plan does not have"),
+        (
+            {"size": "2m"},
+            r"has state of count.count, which has changed: tumbling\('1m'\) -> tumbling\('2m'\)\. Go back to",
+        ),
+        ({"grace": "2s"}, "has state of count.count, which has changed: grace 1s -> 2s. Go back to"),
+        (
+            {"name": "other"},
+            r"has state of count.count, which the plan does not have \(any more\)\. Give the step its old name",
+        ),
     ],
 )
 async def test_state_of_another_plan(change: Any, said: str) -> None:
@@ -112,7 +127,24 @@ async def test_state_of_another_plan(change: Any, said: str) -> None:
     [refused] = (await checked(counting(**change), log)).refused
     assert re.search(said, refused)
     assert "streamproc reset" in refused
-    assert refused.endswith("(So it is with 1 more tasks of stage count-key_by.)")
+    assert refused.endswith("(So it is with 1 more task of stage count-key_by.)")
+
+
+async def test_another_app_of_the_name() -> None:
+    """Its state is not to be reset before it is known to be nobody else's."""
+    log = await filled()
+    await run_once(counting(), log)
+    app = App("counting")
+
+    @app.stream(app.topic("words", value=str), to=app.topic("lengths"))
+    def lengths(words: Stream[bytes, str]) -> Any:
+        return words.key_by(len).window(tumbling("1m")).count()
+
+    [refused] = (await compatibility(app, log, app.settings({}, {}), ManualClock(1_000))).refused
+    assert refused.startswith(
+        "there is state in topic 'counting-count-key_by-changelog', for which this plan has no stage. Is there another "
+        "app named 'counting'? Then give one of the two another name. If it is of an earlier version of this one: "
+    )
 
 
 async def test_another_number_of_partitions() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from click import style, unstyle
 
 from streamproc import App, Operator, Stream, Topic, counting, dead_letter, hopping, process, session, tumbling
 from streamproc.apps import trending
@@ -207,6 +208,29 @@ def test_text_names_everything() -> None:
         assert all(step.name in text for step in stage.steps)
     assert "The same under any batching" in text
     assert "As records happen to arrive" not in text
+
+
+def test_text_has_one_style() -> None:
+    """Steps are said as they are written, durations too; no line ends in blanks, where colours are taken out too."""
+    app = App("styles")
+    words = app.topic("words", key=str, value=str)
+
+    @app.stream(words)
+    def several(words: Stream[str, str]) -> None:
+        words.window(session("2m"), grace="5s").count(name="sessions").to(app.topic("sessions"))
+        words.window(counting(10)).count(name="tens").to(app.topic("tens"))
+        words.window(tumbling("1m")).count(name="minutes").to(app.topic("minutes"))
+        words.deduplicate(len, within="1h", name="once").to(app.topic("once"))
+
+    view = explained(app.plan)
+    does = {step.name.removeprefix("several."): step.does for stage in view.stages for step in stage.steps}
+    assert does["sessions"] == "window session('2m') count grace 5s"
+    assert does["tens"] == "window counting(10) count"
+    assert does["minutes"] == "window tumbling('1m') count"
+    assert does["once"] == "deduplicate within 1h"
+    text = unstyle(as_text(view, style=style))
+    assert text == as_text(view)
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
 
 
 def test_mermaid() -> None:

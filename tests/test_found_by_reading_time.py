@@ -138,8 +138,8 @@ def fallen_silent(live: Live, silent: str) -> None:
         live.create(topic)
         live.send(topic, Row(b"k", b"1", 1))
     worker = live.worker(merged())
-    for _ in range(6):
-        live.send("a" if silent == "b" else "b", Row(b"k", b"1", 2))
+    for at in range(2, 8):
+        live.send("a" if silent == "b" else "b", Row(b"k", b"1", at))
         live.clock.advance(600)
         live.rest(worker)
     run_now(worker.stop())

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from streamproc import App, PlanChanged, Stream, tumbling
-from streamproc.log import GroupView, Partition
+from streamproc.log import GroupView, LogError, Partition
 from streamproc.state.memory import MemoryDisk
 from streamproc.testing.replay import run_now
 from tests.live import Live, Row
@@ -178,3 +178,43 @@ def test_workers_of_before_and_after_do_not_work_together() -> None:
     send(live, 2, 40)
     live.rest(*old, new, again)
     assert live.committed(keyed())[Partition("numbers", 2)][0] == 1
+
+
+def test_a_topic_that_grows_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have gone on from there by the time it has looked: the topic is none that has lost partitions."""
+    live = made()
+    send(live, 0, 1)
+    live.run(keyed())
+    look = live.log.topics
+
+    async def topics(*names: Any) -> Any:
+        found = await look(*names)
+        monkeypatch.undo()
+        live.grow("numbers", 3)
+        send(live, 2, 2)
+        live.run(keyed())
+        return found
+
+    monkeypatch.setattr(live.log, "topics", topics)
+    worker = live.worker(keyed())
+    with pytest.raises(LogError, match="must begin anew"):
+        live.rest(worker)
+
+
+def test_a_worker_of_before_cannot_take_over_from_those_of_after() -> None:
+    """It ends, to begin anew, when it is given their tasks; they do not end with it."""
+    live = made()
+    old = live.worker(keyed(), "old", disk=MemoryDisk())
+    live.grow("numbers", 3)
+    new = [live.worker(keyed(), f"new-{n}", disk=MemoryDisk()) for n in range(2)]
+    send(live, 2, 40)
+    live.rest(old, *new)
+    assert old.tasks == {}
+    for worker in new:
+        run_now(worker.stop())
+    with pytest.raises(LogError, match="topic 'numbers' has gained partitions; .* when it had 2, must begin anew"):
+        live.rest(old)
+    run_now(old.abandon())
+    again = live.worker(keyed(), "old")
+    live.rest(again)
+    assert len(again.tasks) == 5

@@ -78,10 +78,14 @@ def test_a_silent_partition_holds_windows_until_it_is_idle() -> None:
     assert is_idle(live)
 
 
-def test_one_that_never_had_a_record_is_idle_at_once() -> None:
-    """There is no clock to wait for."""
+def test_one_that_never_had_a_record_is_waited_for_as_long() -> None:
+    """Its first one may be under way: a topic is filled partition by partition."""
     live = made(first=False)
     worker = live.worker(app())
+    live.rest(worker)
+    silent_for(live, 28, worker)
+    assert live.values("out") == []
+    silent_for(live, 4, worker)
     live.rest(worker)
     assert live.values("out") == [b"[0,1]", *CLOSED[1:]]
     assert is_idle(live)
@@ -175,38 +179,74 @@ def test_not_across_a_rebalance() -> None:
     assert live.values("out") == CLOSED
 
 
-def test_when_all_are_idle_the_clock_waits() -> None:
-    """Nothing closes for want of records alone; the first record goes on from where time stood."""
+def test_behind_a_pause_of_all_each_is_waited_for() -> None:
+    """One that was left out too: which of them is heard first says nothing of the others."""
     live = made()
     worker = live.worker(app())
     live.rest(worker)
     silent_for(live, 32, worker)
-    silent_for(live, 200, worker, all_of_it=True)
+    assert is_idle(live)
+    silent_for(live, 40, worker, all_of_it=True)
     live.rest(worker)
     assert live.values("out") == CLOSED
-    assert is_idle(live)
-    assert is_idle(live, Partition("numbers", 0))
-    say(live, 0, 65)
+    assert not is_idle(live)
+    say(live, 0, 100)
+    silent_for(live, 10, worker, all_of_it=True)
+    assert live.values("out") == CLOSED
+    say(live, 1, 61)
     live.rest(worker)
     assert worker.late == {}
-    assert live.values("out") == CLOSED
-    say(live, 0, 100)
+    say(live, 1, 100)
     live.rest(worker)
     assert live.values("out") == [*CLOSED, b"[60000,2]"]
 
 
-def test_all_silent_at_once() -> None:
-    """When the last ones fall silent together, nothing says how far time is: what is open stays open."""
+def test_behind_a_pause_of_all_one_that_stays_silent_is_left_out_again() -> None:
+    """It is waited for from the moment that another one goes on."""
     live = made()
     worker = live.worker(app())
     live.rest(worker)
-    silent_for(live, 100, worker, all_of_it=True)
-    assert live.values("out") == []
-    assert is_idle(live)
-    say(live, 1, 6, 60)
+    silent_for(live, 200, worker, all_of_it=True)
+    say(live, 0, 100)
+    silent_for(live, 28, worker, all_of_it=True)
+    assert live.values("out") == CLOSED
+    silent_for(live, 4, worker, all_of_it=True)
+    live.rest(worker)
+    assert live.values("out") == [*CLOSED, b"[60000,1]"]
+
+
+def test_all_silent_at_once() -> None:
+    """Time goes to the newest record, and waits there: windows behind it do not close for want of records."""
+    live = made()
+    worker = live.worker(app())
+    live.rest(worker)
+    silent_for(live, 300, worker, all_of_it=True)
+    assert live.values("out") == CLOSED
+    assert not is_idle(live)
+    assert not is_idle(live, Partition("numbers", 0))
+    say(live, 1, 60)
     live.rest(worker)
     assert worker.late == {}
-    assert live.values("out") == [b"[0,3]", *CLOSED[1:]]
+    assert live.values("out") == CLOSED
+
+
+@pytest.mark.parametrize("pause_s", [0, 7, 100])
+def test_history_that_comes_partition_by_partition(pause_s: int) -> None:
+    """Two workers that were there before the first record, or behind a pause: none of it is late."""
+    live = Live()
+    live.create("numbers", 2)
+    workers = [live.worker(app(), name, disk=MemoryDisk()) for name in "ab"]
+    live.rest(*workers)
+    if pause_s:
+        say(live, 0, 1)
+        say(live, 1, 1)
+    silent_for(live, pause_s, *workers, all_of_it=True)
+    for partition in (0, 1):
+        say(live, partition, *range(20, 100))
+        silent_for(live, 3, *workers, all_of_it=True)
+    live.rest(*workers)
+    assert [worker.late for worker in workers] == [{}, {}]
+    assert live.values("out")[-7:] == [b"[%d000,20]" % start for start in range(20, 90, 10)]
 
 
 def test_each_topic_of_a_merge_is_one() -> None:
@@ -233,6 +273,39 @@ def test_each_topic_of_a_merge_is_one() -> None:
     live.send("b", Row(b"k", b"1", 6_000))
     live.rest(worker)
     assert worker.late == {"one.count": 1}
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_what_was_closed_without_a_topic_is_known_behind_a_restart(
+    all_of_it: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the stage that reads it keeps no state, and nothing else has come since; the other topic idle or not."""
+    made_app = App("restarted")
+    a, b = (made_app.topic(name, value=int) for name in "ab")
+
+    @made_app.stream(a, b, to=made_app.topic("out"))
+    def one(a: Stream[bytes, int], b: Stream[bytes, int]) -> Any:
+        merged = a.merge(b).filter(bool).key_by(lambda _: 0)
+        return merged.window(tumbling("10s")).count().map(lambda row: row.value)
+
+    live = Live()
+    live.create("a")
+    live.create("b")
+    live.send("a", *[Row(b"k", b"1", at * 1_000) for at in (0, 60)])
+    live.send("b", Row(b"k", b"1", 5_000))
+    worker = live.worker(made_app)
+    live.rest(worker)
+    silent_for(live, 32, worker, topic="a")
+    silent_for(live, 60 if all_of_it else 0, worker, all_of_it=True)
+    live.rest(worker)
+    assert live.values("out") == [b"2"]
+    run_now(worker.stop())
+    worker = live.worker(made_app)
+    live.rest(worker)
+    live.send("b", Row(b"k", b"1", 6_000))
+    live.rest(worker)
+    assert worker.late == {"one.count": 1}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "an alarm"
 
 
 def test_a_run_until_the_end_decides_nothing() -> None:

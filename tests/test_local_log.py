@@ -375,6 +375,7 @@ async def test_a_reader_needs_a_log(tmp_path: Path) -> None:
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.timeout(120, method="thread")  # RocksDB may hang where Python does not see a signal
 async def test_a_full_disk_is_told_and_costs_nothing_acknowledged(tmp_path: Path) -> None:
     """The commit without room raises LogFull, as do those after it; with room again, all acknowledged is there."""
     small = tmp_path / "small"

@@ -484,7 +484,7 @@ async def test_a_note_is_seen_from_outside_and_can_be_taken_back(log: InProcessL
 
 
 async def test_a_note_of_who_has_no_tasks_is_refused_and_changes_nothing(log: InProcessLog) -> None:
-    """Before it is told them, when it has released them, is expelled or has left; each poll tells what it would have."""
+    """Before it is told them, when it has released them, is expelled or has left; polls tell what they would have."""
     source = await join(log, "a")
     note = {TRENDS: Committed(3, "")}
     with pytest.raises(Fenced, match="has no tasks of group 'trending' now"):

@@ -1,11 +1,14 @@
 """A store brought up to its changelog, from wherever it is."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
+
 import pytest
 
 from streamproc import App, Stream, restore
 from streamproc.clock import ManualClock
 from streamproc.jobs import LoopJobs
-from streamproc.log import Columns, Partition
+from streamproc.log import Chunk, Columns, Partition
 from streamproc.memory_log import MemoryLog
 from streamproc.state.errors import StoreError
 from streamproc.state.memory import MemoryStore
@@ -77,12 +80,46 @@ async def test_a_store_ahead_of_its_changelog() -> None:
 
 async def test_a_store_that_stood_still_too_long_is_rebuilt() -> None:
     """The changelog may have forgotten what was deleted meanwhile: such a key must not be there again."""
-    store, young = MemoryStore(), MemoryStore()
-    for one, settled_ms in ((store, NOW_MS - restore.TOMBSTONES_MS), (young, NOW_MS - 1)):
+    old, ahead, young = MemoryStore(), MemoryStore(), MemoryStore()
+    kept_ms = restore.TOMBSTONES_MS
+    for one, settled_ms in ((old, NOW_MS - kept_ms), (ahead, NOW_MS + kept_ms), (young, NOW_MS - 1)):
         settle(one, {b"0": b"deleted since"}, 1, now_ms=settled_ms)
         await restored(one, await changelog((b"x", None), (b"1", b"1")))
-    assert content(store) == {b"1": b"1"}
+    assert content(old) == {b"1": b"1"}
+    assert content(ahead) == {b"1": b"1"}, "the clock was wrong, so nobody knows how old it is"
     assert content(young) == {b"0": b"deleted since", b"1": b"1"}
+
+
+async def test_a_store_is_as_old_as_it_was_until_it_is_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed on its way there, and again and again, it is not taken for young: the rest may be of the first time."""
+    monkeypatch.setattr(restore, "RESTORE_RECORDS", 1)
+    store, log = MemoryStore(), await changelog((b"0", b"0"), (b"1", b"1"), (b"2", b"2"), (b"0", None))
+    settle(store, {b"0": b"0"}, 1, now_ms=NOW_MS)
+    third_ms = restore.TOMBSTONES_MS // 3
+    for before, now_ms in ((2, NOW_MS), (3, NOW_MS + third_ms)):
+        with pytest.raises(asyncio.CancelledError):
+            await restored(store, Killing(log, before=before), now_ms=now_ms)
+        assert store.position == before
+    log = await changelog((b"x", None), (b"1", b"1"), (b"2", b"2"), (b"x", None))  # 0 is compacted away
+    await restored(store, log, now_ms=NOW_MS + 2 * third_ms)
+    assert content(store) == {b"1": b"1", b"2": b"2"}
+
+
+class Killing(MemoryLog):
+    """A log at which the process is killed when it reads from an offset on."""
+
+    def __init__(self, log: MemoryLog, *, before: int) -> None:
+        super().__init__()
+        self._log = log
+        self._before = before
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self._log.ends(partitions)
+
+    async def read(self, partition: Partition, offset: int, limit: int) -> Chunk:
+        if offset >= self._before:
+            raise asyncio.CancelledError
+        return await self._log.read(partition, offset, limit)
 
 
 def test_the_state_of_another_log_is_refused() -> None:

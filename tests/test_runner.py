@@ -1,19 +1,21 @@
+import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
 from streamproc import App, RecordError, Stream, tumbling
 from streamproc.log import Columns, Partition
 from streamproc.memory_log import MemoryLog
-from streamproc.runner import Run, run, state_folder
+from streamproc.runner import Progress, Run, StageProgress, run, state_folder
 from streamproc.state.memory import MemoryDisk
 from streamproc.stop import Stop
 
 
-def parity_app() -> App:
-    app = App("parity", epoch_interval="1s")
+def parity_app(on_error: Literal["fail", "skip"] = "fail") -> App:
+    app = App("parity", on_error=on_error, epoch_interval="1s")
     numbers = app.topic("numbers", value=int, grace="1s")
     counts, halves = app.topic("counts"), app.topic("halves")
 
@@ -53,11 +55,46 @@ async def test_to_the_end() -> None:
     with Stop() as stop:
         progress = await run(app, log, MemoryDisk(), app.settings({}, {}), stop=stop, until_end=True)
     assert [(stage.name, stage.lag) for stage in progress.stages] == [("numbers", 0), ("parity-key_by", 0)]
-    assert progress.stages[0].records == 200
+    assert [stage.records for stage in progress.stages] == [200, 200], "marks are no records"
     assert progress.stages[0].event_time == 200_000
     assert await end_of(log, "halves") == 200
     assert await end_of(log, "counts") == 8
     assert str(progress).startswith("numbers 200 records, parity-key_by ")
+
+
+async def test_what_is_read_again_counts_once() -> None:
+    """A batch in which a function raises is dropped and read again record by record; the record left out was read."""
+    app, log = parity_app(on_error="skip"), await filled([*range(1, 101), 0, *range(101, 200)])
+    with Stop() as stop:
+        progress = await run(app, log, MemoryDisk(), app.settings({}, {}), stop=stop, until_end=True)
+    assert progress.stages[0].records == 200
+    assert progress.skipped == {"parity.map-inverse": 1}
+
+
+async def test_a_run_that_does_not_stop_in_time_tells_what_it_read() -> None:
+    """Its last epoch is dropped, and how far it was is not forgotten."""
+    app, log = parity_app(), await filled(range(1, 11))
+    with Stop(leave_s=0.01) as stop:
+
+        async def hang(under_way: Run) -> None:
+            if under_way.known().stages[0].records:
+                stop.request()
+                await asyncio.Event().wait()
+
+        progress = await run(app, log, MemoryDisk(), app.settings({}, {}), stop=stop, watch=hang)
+    assert progress.stages[0].records == 10
+    assert await end_of(log, "halves") == 0
+
+
+def test_nothing_read() -> None:
+    """A run that never had a task says so."""
+    assert str(Progress((), {}, {}, 17.24)) == "nothing read in 17.2 s"
+
+
+def test_what_is_not_counted() -> None:
+    """Processes that died are said where the counts are."""
+    read = Progress((StageProgress("in", 1, 0, None),), {}, {}, 2.0, cut_short=3)
+    assert str(read) == "in 1 record in 2.0 s; not counted: what 3 processes read in the last second before death"
 
 
 async def test_late_records_are_told() -> None:

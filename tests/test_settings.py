@@ -52,6 +52,22 @@ def test_idle_can_be_never(text: str) -> None:
     assert load_settings({}, {}, {}).idle == "30s"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("EPOCH_INTERVALL", "EPOCH_INTERVAL"), ("GUARANTE", "GUARANTEE"), ("IDEL", "IDLE"), ("BROKERS", "BROKER")],
+)
+def test_a_misspelt_name_in_the_environment_is_an_error(name: str, meant: str) -> None:
+    """Else it would count nowhere, and nobody would know; as an option or in App(...) it is refused too."""
+    with pytest.raises(SettingsError, match=rf"no setting STREAMPROC_{name} .*did you mean STREAMPROC_{meant}\?"):
+        load_settings({}, {f"STREAMPROC_{name}": "1s"}, {})
+
+
+@pytest.mark.parametrize("name", ["TEST_BROKER", "REQUIRE_KAFKA", "SERVICE_HOST", "PORT_8080_TCP_ADDR", "HOME"])
+def test_what_is_like_no_setting_is_left_alone(name: str) -> None:
+    """The environment is not this program's alone."""
+    assert load_settings({}, {f"STREAMPROC_{name}": "x"}, {}) == Settings()
+
+
 def test_durations_may_be_timedeltas() -> None:
     """As everywhere."""
     assert load_settings({}, {}, {"drift": timedelta(seconds=5)}).drift == timedelta(seconds=5)

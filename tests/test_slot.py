@@ -155,7 +155,7 @@ def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     ("code", "said"),
     [
         (errno.ENOSPC, "there is no room left on that disk"),
-        (errno.EROFS, "Read-only file system: .* make it writable, or use --state-dir"),
+        (errno.EROFS, "Read-only file system: .* make it writable, or name another directory with --state-dir"),
         (errno.EACCES, "Permission denied"),
         (errno.ENOLCK, "No locks available"),
     ],

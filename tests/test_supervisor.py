@@ -29,9 +29,13 @@ def read(count):
     progress = {"stages": stages, "late": {}, "skipped": {}, "seconds": 1.0}
     report("doing", condition={"ready": True, "reason": "working on 1 task", "tasks": ["in/0"]}, progress=progress)
 
-def failed(kind, final):
-    report("failed", kind=kind, final=final, message=f"{kind} of {place}")
+def failed(kind, final, unreachable=False, traceback=None):
+    report("failed", kind=kind, final=final, message=f"{kind} of {place}", unreachable=unreachable, traceback=traceback)
     sys.exit(1)
+
+def ended(count, lag, asked):
+    stages = [{"name": "in", "records": count, "lag": lag, "event_time": count}]
+    report("ended", progress={"stages": stages, "late": {}, "skipped": {}, "seconds": 1.0}, asked=asked)
 
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1))
@@ -104,6 +108,7 @@ async def test_who_dies_is_started_again_in_its_slot(tmp_path: Path, caplog: pyt
         group = Group(tmp_path, ["began(); read(3); os.kill(os.getpid(), 9)", "began(); read(4)"], stop=stop)
         progress = await group.supervisor.run()
     assert progress.stages[0].records == 7
+    assert str(progress).endswith("; not counted: what a process read in the last second before death")
     assert group.slots == [None, 10]
     assert group.dismissed == []
     assert "slot 10: its process was killed by SIGKILL; it is started again at once" in caplog.text
@@ -122,7 +127,65 @@ async def test_who_dies_again_and_again_is_given_up(tmp_path: Path, caplog: pyte
     assert group.dismissed == ["host-0"]
     assert "exit code 1: NoAnswer of 0; it is started again at once" in caplog.text
     assert "exit code 1: NoAnswer of 0; it is started again in 0.0 s" in caplog.text
-    assert "that was 3 times in a row: it is given up, and the others have its tasks" in caplog.text
+    assert "that was 3 times in a row: it is given up; 1 of 2 goes on" in caplog.text
+    assert progress.cut_short == 0  # none of its processes had begun to read
+
+
+async def test_a_cluster_that_cannot_be_reached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """That is no fault of a process: it is started again for as long as it takes; once said, and once when it is over.
+
+    Its own deaths count as before: one that dies again and again behind that is given up.
+    """
+    outage = ["failed('Unreachable', False, True)"] * 5
+    crash = "began(); failed('StoreError', False)"
+    with Stop() as stop:
+        group = Group(tmp_path, ["began(); read(3); os.kill(os.getpid(), 9)", *outage, crash], stop=stop)
+        with pytest.raises(GroupStopped, match="every process died again and again"):
+            await group.supervisor.run()
+    assert group.supervisor.places[0].starts == 8
+    assert [line for line in caplog.messages if "reache" in line] == [
+        "slot 10: it is started again every 0.0 s until it reaches the cluster: Unreachable of 0",
+        "slot 10: it has reached the cluster again",
+    ]
+
+
+async def test_stopped_while_the_cluster_cannot_be_reached(tmp_path: Path) -> None:
+    """Who waits for the cluster does not hold up the end."""
+    with Stop() as stop:
+        group = Group(tmp_path, ["failed('Unreachable', False, True)"], stop=stop)
+        group.supervisor._patience = Patience(pause_s=1_000.0)
+        running = asyncio.create_task(group.supervisor.run())
+        await until(lambda: group.supervisor.places[0].state == "waits for the cluster")
+        stop.request()
+        await running
+    assert group.supervisor.places[0].state == "ended"
+
+
+async def test_one_that_somebody_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said that the others go on; its records stay in the sum, and its lag is not: others have its tasks."""
+    with Stop() as stop:
+        group = Group(
+            tmp_path,
+            ["began(); ended(5, 27_622, True)"],
+            ["began(); until('over'); ended(4, 2, False)"],
+            stop=stop,
+        )
+        running = asyncio.create_task(group.supervisor.run())
+        await until(lambda: group.supervisor.places[0].state == "ended")
+        assert group.supervisor.progress().stages == (StageProgress("in", 5, 0, None),)
+        (tmp_path / "over").touch()
+        assert (await running).stages == (StageProgress("in", 9, 2, 4),)
+        assert not stop.requested
+    assert "slot 10: ended, as somebody asked its process to stop; 1 of 2 goes on" in caplog.messages
+
+
+async def test_all_are_stopped_by_somebody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Then the run has stopped: it has not read to the end, and what the last one left unread is not forgotten."""
+    with Stop() as stop:
+        group = Group(tmp_path, ["began(); ended(5, 7, True)"], stop=stop)
+        assert (await group.supervisor.run()).stages == (StageProgress("in", 5, 7, 5),)
+        assert stop.requested
+    assert "slot 10: ended, as somebody asked its process to stop; none of 1 goes on" in caplog.messages
 
 
 async def test_all_given_up(tmp_path: Path) -> None:
@@ -150,11 +213,25 @@ async def test_an_error_that_would_come_again_stops_all(tmp_path: Path) -> None:
     assert group.dismissed == []
 
 
+async def test_tracebacks(tmp_path: Path) -> None:
+    """That of the error which stops all is told with it, once; that of a process which is started again, at once."""
+    scripts = [
+        "began(); failed('StoreError', False, traceback='first')",
+        "failed('RecordError', True, traceback='second')",
+    ]
+    with Stop() as stop:
+        group = Group(tmp_path, scripts, stop=stop)
+        with pytest.raises(GroupStopped, match="RecordError of 0") as raised:
+            await group.supervisor.run()
+    assert group.printed == [("first", True)]
+    assert raised.value.__notes__ == ["\nIn the process that failed:\nsecond"]
+
+
 async def test_called_wrongly(tmp_path: Path) -> None:
     """Exit code 2 is not tried again."""
     with Stop() as stop:
         group = Group(tmp_path, ["print('no such option', file=sys.stderr); sys.exit(2)"], stop=stop)
-        with pytest.raises(GroupStopped, match="worker 1: its process ended with exit code 2"):
+        with pytest.raises(GroupStopped, match="no slot yet: its process ended with exit code 2"):
             await group.supervisor.run()
     assert group.printed == [("no such option", True)]
 
@@ -242,10 +319,10 @@ async def test_the_group_cannot_be_told(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_merged() -> None:
-    """Records, late and skipped add up over all; lag and event time are of those that live."""
+    """Records, late and skipped add up over all; lag and event time are of those that have tasks."""
     gone = Progress((StageProgress("a", 5, 9, 1),), {"x": 1}, {}, 3.0)
     one = Progress((StageProgress("a", 2, 1, 40), StageProgress("b", 1, 0, None)), {"x": 2}, {"y": 1}, 3.0)
     two = Progress((StageProgress("a", 3, 2, 30), StageProgress("b", 1, 0, 7)), {}, {"y": 1}, 3.0)
-    assert merged([gone], [one, two], 8.0) == Progress(
-        (StageProgress("a", 10, 3, 30), StageProgress("b", 2, 0, 7)), {"x": 3}, {"y": 2}, 8.0
+    assert merged([gone], [one, two], seconds_=8.0, cut_short=2) == Progress(
+        (StageProgress("a", 10, 3, 30), StageProgress("b", 2, 0, 7)), {"x": 3}, {"y": 2}, 8.0, 2
     )

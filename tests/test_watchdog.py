@@ -20,7 +20,7 @@ from streamproc.restore import Restoring
 from streamproc.runner import Run, run
 from streamproc.state.memory import MemoryDisk
 from streamproc.stop import Stop
-from streamproc.watchdog import COMMIT_S, JOIN_S, OWNERLESS_S, TURN_S, Watchdog, _Sampler
+from streamproc.watchdog import COMMIT_S, HELD_UP_S, JOIN_S, OWNERLESS_S, TURN_S, Watchdog, _Sampler
 from streamproc.watched_log import Traffic, WatchedLog
 
 SOURCE = Partition("numbers", 0)
@@ -193,7 +193,7 @@ async def test_an_epoch_that_does_not_commit(caplog: pytest.LogCaptureFixture) -
 
             sink.commit = commit
 
-    app, log = doubling(epoch_interval="1ms"), Refusing(await filled())
+    app, log = doubling(epoch_interval="200ms"), Refusing(await filled())
     watchdog = Watchdog("doubling", log, "a", app.settings({}, {}))
     with Stop() as stop:
         await watched(log, app, watchdog, stop)
@@ -226,6 +226,8 @@ async def test_a_broker_that_does_not_answer(caplog: pytest.LogCaptureFixture) -
 
     class Silent:
         unanswered_s = 12.4
+        held_up: Mapping[Partition, int] = {}
+        outvoted = False
 
     log = WatchedLog(await filled())
     log.traffic.source = Silent()  # type: ignore[assignment]
@@ -237,6 +239,41 @@ async def test_a_broker_that_does_not_answer(caplog: pytest.LogCaptureFixture) -
     Silent.unanswered_s = 0.0
     watchdog.look(101.0)
     assert watchdog.condition.ready
+
+
+async def test_a_partition_that_a_transaction_holds_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Said with the tools that find and end it, once, and again when it is over; each transaction for itself."""
+
+    class HeldUp:
+        unanswered_s = 0.0
+        held_up: Mapping[Partition, int] = {}
+        outvoted = False
+
+    caplog.set_level(logging.INFO)
+    log = WatchedLog(await filled())
+    log.traffic.source = HeldUp()  # type: ignore[assignment]
+    log.traffic.assigned = frozenset()
+    watchdog = Watchdog("doubling", log, "a", doubling(broker="kafka://host:9092").settings({}, {}))
+
+    def look(now_s: float, **offsets: int) -> list[str]:
+        HeldUp.held_up = {Partition(topic, 0): offset for topic, offset in offsets.items()}
+        watchdog.look(now_s)
+        found = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return found
+
+    assert look(0, visits=1200, clicks=5) == []
+    assert look(HELD_UP_S - 1, visits=1200, clicks=7) == []
+    what = "visits/0 cannot be read beyond offset 1,200: a transaction that somebody has open there holds it up"
+    tool, where = "kafka-transactions.sh --bootstrap-server host:9092", "--topic visits --partition 0"
+    [line] = look(HELD_UP_S, visits=1200, clicks=7)
+    assert line == (
+        f"{what}, for 30 s now. Kafka ends it when its time is over. If that does not help, `{tool} find-hanging "
+        f"{where} --max-transaction-timeout 1` finds it (describe-producers: whose it is), and `{tool} abort {where} "
+        "--start-offset 1200` ends it"
+    )
+    assert look(HELD_UP_S + 9, visits=1200, clicks=7) == []
+    assert look(HELD_UP_S + 10) == [f"over after 40 s: {what}"]
 
 
 # -------------------------------------------------------------------------------------- the group
@@ -291,6 +328,12 @@ async def test_a_group_that_does_not_settle(caplog: pytest.LogCaptureFixture) ->
 
 def test_the_way_to_the_tasks() -> None:
     """From joining, through restoring, to working; none at all is as ready as it will be."""
+
+    class Outvoted:
+        unanswered_s = 0.0
+        held_up: Mapping[Partition, int] = {}
+        outvoted = True
+
     traffic = Traffic()
     tasks = [TaskId("count", number) for number in range(8)]
 
@@ -310,9 +353,8 @@ def test_the_way_to_the_tasks() -> None:
     assert reason() == (False, "the group shares out its tasks anew")
     traffic.assigned = frozenset()
     assert reason() == (True, "no tasks: the group has more workers than tasks")
-    traffic.offered = frozenset(tasks)
-    condition = condition_of("app", traffic, (), {}, now_s=0.0, workers=3)
-    assert (condition.ready, condition.reason) == (True, "no tasks: most workers of the group run another plan")
+    traffic.source = Outvoted()  # type: ignore[assignment]
+    assert reason() == (True, "no tasks: most workers of the group run another version of the app")
     traffic.leaving = True
     assert reason() == (False, "leaving group 'app'")
 

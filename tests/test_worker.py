@@ -11,6 +11,7 @@ from streamproc.internal_topic import ACTIVE, ENDED, MARK, Mark
 from streamproc.log import Partition, Replaced
 from streamproc.operators.batch import NEVER
 from streamproc.state.memory import MemoryDisk
+from streamproc.state.store import Store
 from streamproc.testing.replay import run_now
 from streamproc.worker import Worker
 from tests.live import EPOCH_MS, Live, Row, ints
@@ -289,6 +290,50 @@ def test_fenced_at_the_commit() -> None:
     source.poll = poll  # type: ignore[method-assign]
     b = live.worker(work(), "b")
     live.clock.advance(10_000)
+    live.rest(a, b)
+    run_now(a.stop())
+    run_now(b.stop())
+    live.run(work())
+    assert answer(live) == undisturbed(range(20))
+
+
+def kept(store: Store | None) -> tuple[int | None, list[tuple[bytes, bytes]]]:
+    """Up to where a store is, and its rows."""
+    assert store is not None
+    return store.position, list(store.scan(b"", b"\xff"))
+
+
+def test_fenced_at_its_last_commit() -> None:
+    """Too late in giving up its tasks, a worker's epoch is not visible and not in its stores: others do its work."""
+    live = made()
+    a = live.worker(work(), "a")
+    send(live, range(20))
+    for _ in range(4):
+        run_now(a.turn(0))
+    live.clock.advance(EPOCH_MS)
+    for _ in range(4):  # the source's tasks commit; those behind the re-key read that, and count
+        run_now(a.turn(0))
+    counting = [task for task in a.tasks.values() if task._store is not None]
+    assert all(task.dirty for task in counting)
+    before = [(task.id, kept(task._store)) for task in counting]
+    b = live.worker(work(), "b", disk=MemoryDisk())
+    commit = a._sink.commit
+
+    async def too_late(offsets: Any) -> Any:
+        live.log.expel("work", "a")
+        return await commit(offsets)
+
+    a._sink.commit = too_late  # type: ignore[method-assign]
+    for _ in range(5):
+        if a.tasks:
+            run_now(a.turn(0))
+    assert a.tasks == {}
+    a._sink.commit = commit  # type: ignore[method-assign]
+    assert live.rows("running") == []
+    for (stage, number), rows in before:
+        store = live.disk.open(f"{stage}/{number}")
+        assert kept(store) == rows
+        store.close()
     live.rest(a, b)
     run_now(a.stop())
     run_now(b.stop())

@@ -98,11 +98,17 @@ def _not_found(name: str, missing: str) -> str:
     head, _, _ = name.partition(".")
     names = [path.stem for path in (*Path.cwd().glob("*.py"), *Path.cwd().glob("*/__init__.py"))]
     names += [path.parent.name for path in Path.cwd().glob("*/__init__.py")]
-    close = [one for one in difflib.get_close_matches(head, names, n=3) if one != head]
+    close = difflib.get_close_matches(head, names, n=3) if missing == head else []
     what = (
         f"there is no module {name!r}" if missing in (name, head) else f"there is no module {missing!r} (in {name!r})"
     )
-    return f"{what}, neither in {Path.cwd()} nor installed{_guess(close)}"
+    return f"{what}, neither in {Path.cwd()} nor installed{_guess(_behind_a_dot(name) or close)}"
+
+
+def _behind_a_dot(name: str) -> list[str]:
+    """What is meant where module and app are told apart by a dot: shop:app by shop.app. The module is loaded then."""
+    place, _, last = name.rpartition(".")
+    return [f"{place}:{last}"] if isinstance(getattr(sys.modules.get(place), last, None), App) else []
 
 
 def _guess(close: list[str]) -> str:

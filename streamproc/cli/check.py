@@ -14,7 +14,7 @@ import rich_click as click
 
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import FAILED, debug_option
+from streamproc.cli.failing import FAILED, as_called, debug_option, target_argument
 from streamproc.cli.hints import with_hint
 from streamproc.cli.setting_options import place_options
 from streamproc.clock import SystemClock
@@ -25,7 +25,7 @@ from streamproc.settings import Settings
 
 
 @click.command(epilog="Example: streamproc check shop.streams:app --broker kafka://localhost:9092")
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 @debug_option
@@ -44,6 +44,7 @@ def command(target: str, *, as_json: bool, **flags: Any) -> None:
         raise StreamprocError("memory:// keeps nothing between two runs: any plan can begin there")
     with with_hint(settings.broker):
         found = asyncio.run(_check(app, settings))
+    found = msgspec.structs.replace(found, refused=tuple(as_called(why) for why in found.refused))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:

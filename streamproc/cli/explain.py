@@ -6,12 +6,12 @@ import msgspec
 import rich_click as click
 
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import debug_option
+from streamproc.cli.failing import debug_option, target_argument
 from streamproc.explain import as_mermaid, as_text, explained
 
 
 @click.command(epilog="Example: streamproc explain streamproc.apps.trending:app")
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 @click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart, for Markdown pages.")
 @debug_option

@@ -20,6 +20,9 @@ from streamproc.state.errors import StoreError
 FAILED: Final = 1
 WRONG_CALL: Final = 2
 _DEBUG: Final = "streamproc.debug"
+_TARGETED: Final = "streamproc.targeted"
+_PLACEHOLDER: Final = "MODULE:APP"
+_PLACES: Final = ("broker", "state_dir")
 
 
 def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:  # noqa: FBT001 - called by click
@@ -37,12 +40,21 @@ debug_option = click.option(
 """Of the group and of each command."""
 
 
+def _remember_target(ctx: click.Context, _: click.Parameter, target: str) -> str:
+    ctx.meta[_TARGETED] = ctx
+    return target
+
+
+target_argument = click.argument("target", metavar=_PLACEHOLDER, callback=_remember_target)
+"""Of each command for an app."""
+
+
 def failing_clearly(command: click.Command, argv: Sequence[str] | None, name: str | None) -> None:
     """Run a command and end the process with its exit code."""
-    debug: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
     try:
         with command.make_context(name or Path(sys.argv[0]).name, list(sys.argv[1:] if argv is None else argv)) as ctx:
-            debug = ctx.meta
+            meta = ctx.meta
             command.invoke(ctx)
             sys.stdout.flush()
     except Exit as done:
@@ -58,9 +70,9 @@ def failing_clearly(command: click.Command, argv: Sequence[str] | None, name: st
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-        if debug.get(_DEBUG):
+        if meta.get(_DEBUG):
             traceback.print_exc()
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {message(error)}", err=True)
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {_as_called(message(error), meta)}", err=True)
         sys.exit(code_of(error))
 
 
@@ -75,9 +87,23 @@ def debugging() -> bool:
     return ctx is not None and bool(ctx.meta.get(_DEBUG))
 
 
+def as_called(text: str) -> str:
+    """A text that names commands for MODULE:APP, with the app and its place as the command that runs was given them."""
+    ctx = click.get_current_context(silent=True)
+    return text if ctx is None else _as_called(text, ctx.meta)
+
+
+def _as_called(text: str, meta: dict[str, Any]) -> str:
+    targeted: click.Context | None = meta.get(_TARGETED)
+    if targeted is None:
+        return text
+    places = [f" --{name.replace('_', '-')} {given}" for name in _PLACES if (given := targeted.params.get(name))]
+    return text.replace(_PLACEHOLDER, "".join([targeted.params["target"], *places]))
+
+
 def message(error: BaseException) -> str:
     """What is said of an error: its text, where in the user's code it began, and the way out where it does not say."""
-    text = str(error)
+    text = as_called(str(error))
     if isinstance(error, RecordError):
         place = users_line(error.__cause__.__traceback__) if error.__cause__ is not None else ""
         return "\n".join([text, *([f"  at {place}"] if place else []), _AFTER_RECORD_ERROR])

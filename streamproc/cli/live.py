@@ -95,11 +95,13 @@ def stage_table(title: str, progress: Progress) -> Table:
 
 
 def left_out(progress: Progress) -> Text:
-    """What was late or skipped."""
+    """What was late or skipped, and what is not counted."""
     late, skipped = sum(progress.late.values()), sum(progress.skipped.values())
     text = Text("")
     for name, count, steps in (("late", late, progress.late), ("skipped", skipped, progress.skipped)):
         if count:
             text.append(f"{count:,} {name} ", style="yellow")
             text.append(f"({', '.join(steps)})  ", style="dim")
+    if progress.cut_short:
+        text.append(progress.not_counted, style="dim")
     return text

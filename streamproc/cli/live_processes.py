@@ -68,12 +68,12 @@ def _processes(places: list[Place]) -> Table:
     table.add_column("")
     for place in sorted(places, key=lambda place: (place.slot is None, place.slot, place.number)):
         condition, progress = place.condition, place.progress
-        records = sum(stage.records for stage in progress.stages) if progress is not None else 0
+        records = "-" if progress is None else f"{sum(stage.records for stage in progress.stages):,}"
         table.add_row(
             "-" if place.slot is None else str(place.slot),
             "-" if place.pid is None else str(place.pid),
             str(len(condition.tasks)) if condition is not None else "-",
-            f"{records:,}",
+            records,
             _doing(place),
         )
     return table

@@ -47,4 +47,4 @@ class ProgressLines(Onlooker):
         if read != self._read:
             self._read = read
             fields = {"app": app, "count": read, "seconds": round(progress.seconds, 1)}
-            logger.info("%s: %s", app, progress, extra=fields)
+            logger.info("%s: %s", app, progress if progress.stages else "nothing read yet", extra=fields)

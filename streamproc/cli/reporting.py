@@ -6,8 +6,7 @@ import asyncio
 import time
 from typing import Final
 
-from streamproc.condition import Condition
-from streamproc.reports import Began, Doing, Reporter
+from streamproc.reports import Began, Doing, Ended, Reporter
 from streamproc.runner import Progress, Run
 from streamproc.watchdog import Watchdog
 from streamproc.worker_process import Onlooker, Process
@@ -35,9 +34,9 @@ class Reporting(Onlooker):
             self._due = now + EVERY_S
             self._progress = await run.progress()
 
-    def last(self, progress: Progress) -> None:
-        """How far it came in the end."""
-        self._reporter.send(Doing(Condition(ready=True, reason="ended"), progress))
+    def last(self, progress: Progress, *, asked: bool) -> None:
+        """How far it came in the end, and whether it was `asked` to stop."""
+        self._reporter.send(Ended(progress, asked))
 
     async def _beat(self, watchdog: Watchdog) -> None:
         said: Doing | None = None

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import rich_click as click
 
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import debug_option
+from streamproc.cli.failing import debug_option, target_argument
 from streamproc.cli.setting_options import place_options
 from streamproc.cli.times import shown_time
 from streamproc.clock import SystemClock
@@ -22,6 +23,7 @@ from streamproc.clock_repair import check_nobody, clocks_beyond, set_clocks_back
 from streamproc.errors import StreamprocError
 from streamproc.log_url import open_log
 from streamproc.ownership import internal_topics
+from streamproc.restore_lag import positions
 from streamproc.runner import state_folder
 from streamproc.settings import Settings
 from streamproc.slot import all_slots
@@ -31,7 +33,7 @@ _CLOCK = "Forget nothing, but set clocks that are beyond this instant back to it
 
 
 @click.command(epilog="Example: streamproc reset shop.streams:app")
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @place_options
 @click.option("--clock", metavar="INSTANT", help=_CLOCK)
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -59,10 +61,18 @@ def command(target: str, *, clock: str | None, yes: bool, **flags: Any) -> None:
 
 
 def _instant(text: str) -> int:
+    if text.lstrip("-").isdecimal():
+        return int(text)
     try:
-        return int(text) if text.lstrip("-").isdecimal() else instant_ms(text)
-    except ValueError as error:
-        raise click.UsageError(f"--clock {text!r}: {error}") from None
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(
+            f"--clock {text!r} is no instant: write 2026-06-11T12:00Z (ISO 8601), or milliseconds since 1970"
+        ) from None
+    if instant.tzinfo is None:
+        written = instant.isoformat()
+        raise click.UsageError(f"--clock {text!r} has no time zone: write {written}Z (UTC), or {written}+02:00")
+    return instant_ms(instant)
 
 
 async def _reset(app: App, settings: Settings, *, yes: bool) -> None:
@@ -73,8 +83,8 @@ async def _reset(app: App, settings: Settings, *, yes: bool) -> None:
         await check_nobody(app.name, log)
         stack.enter_context(all_slots(stores))
         topics = await internal_topics(app.name, log)
-        positions = len(await log.committed(app.name))
-        if not _asked(app, settings.broker, stores, topics, positions, yes=yes):
+        partitions = len(positions(await log.committed(app.name)))
+        if not _asked(app, settings.broker, stores, topics, partitions, yes=yes):
             return
         # The stores first: without them everything is still in the log, while stores without a log would be wrong.
         _delete(stores)
@@ -87,9 +97,9 @@ def _delete(stores: Path) -> None:
         shutil.rmtree(stores)
 
 
-def _asked(app: App, broker: str, stores: Path, topics: list[str], positions: int, *, yes: bool) -> bool:
+def _asked(app: App, broker: str, stores: Path, topics: list[str], partitions: int, *, yes: bool) -> bool:
     """Whether there is anything to forget, and whoever asked has seen what and wants it. Raises click.Abort."""
-    found = [f"  positions in {positions} partitions"] if positions else []
+    found = [f"  positions in {partitions} partitions"] if partitions else []
     found += [f"  topic {topic}" for topic in topics]
     found += [f"  state in {stores}"] if stores.exists() else []
     if not found:

@@ -12,7 +12,7 @@ import rich_click as click
 
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import debug_option
+from streamproc.cli.failing import debug_option, target_argument
 from streamproc.cli.hints import with_hint
 from streamproc.cli.log_lines import DATED, PLAIN, log_lines
 from streamproc.cli.setting_options import SETTINGS_EPILOG, setting_options
@@ -29,7 +29,7 @@ _PROCESSES: Final = "So many processes share the work, and are started again whe
 
 
 @click.command(epilog=f"{SETTINGS_EPILOG}\n\nExample: streamproc run streamproc.apps.trending:app --until-end")
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @setting_options
 @click.option("--until-end", is_flag=True, help=_UNTIL_END)
 @click.option("--processes", metavar="N", type=click.IntRange(min=1), help=_PROCESSES)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 from uuid import uuid4
@@ -17,7 +17,7 @@ from streamproc.cli.failing import debug_option
 from streamproc.cli.setting_options import broker_option
 from streamproc.errors import StreamprocError
 from streamproc.launch import KEPT
-from streamproc.log import Columns, Log, Partition, Sink
+from streamproc.log import Aborted, Columns, Log, LogError, Partition, Sink, Unknown
 from streamproc.log_url import open_log
 from streamproc.murmur2 import partition_of
 from streamproc.settings import Settings, load_settings
@@ -75,8 +75,9 @@ def command(
     source = "standard input" if file == "-" else file
     settings = load_settings({"broker": broker, "kafka": kafka}, dict(os.environ), {})
     with click.open_file(file, "rb") as data:
-        records = read_text(data, form, source=source, fields=fields, delimiter=delimiter)
-        asyncio.run(_send(settings, topic, records, partitions=partitions, rate=rate))
+        lines_of = Lines(data)
+        records = read_text(lines_of, form, source=source, fields=fields, delimiter=delimiter)
+        asyncio.run(_send(settings, topic, records, lines_of, partitions=partitions, rate=rate))
 
 
 def _form(name: str, delimiter: str | None) -> Format:
@@ -99,28 +100,34 @@ def _rate(speed: str | None, timestamp: str | None) -> float | None:
     return rate
 
 
+class Lines:
+    """The lines of a file, one after the other; `read` says how many have been read."""
+
+    def __init__(self, data: Iterable[bytes]) -> None:
+        self.read = 0
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._data:
+            self.read += 1
+            yield line
+
+
 async def _send(
-    settings: Settings, topic: str, records: Iterable[InputLine], *, partitions: int | None, rate: float | None
+    settings: Settings,
+    topic: str,
+    records: Iterable[InputLine],
+    lines: Lines,
+    *,
+    partitions: int | None,
+    rate: float | None,
 ) -> None:
     async with AsyncExitStack() as stack:
         log = await open_log(settings)
         stack.push_async_callback(log.close)
         count = await _topic(log, topic, partitions)
-        sender = _Sender(topic, count, await log.sink(None, f"send-{uuid4().hex[:8]}"))
-        pace = None if rate is None else _Pace(rate)
-        try:
-            for record in records:
-                if pace is not None and (wait := pace.wait_s(record.timestamp)) > 0:
-                    await sender.commit()
-                    await asyncio.sleep(wait)
-                await sender.add(record)
-            await sender.commit()
-        except InputError as error:
-            await sender.commit()
-            raise StreamprocError(f"{error}\n{_sent_before(sender.sent)}") from error
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            click.echo(f"{sender.sent:,} records were sent to {topic}", err=True)
-            raise
+        sender = Sender(topic, count, await log.sink(None, f"send-{uuid4().hex[:8]}"), lines)
+        await sender.send(records, None if rate is None else _Pace(rate))
         sender.tell()
 
 
@@ -132,16 +139,21 @@ async def _topic(log: Log, name: str, partitions: int | None) -> int:
         return partitions or 1
     if partitions not in (None, known.partitions):
         raise StreamprocError(
-            f"topic {name!r} is there already, with {known.partitions} partitions and not {partitions}"
+            f"topic {name!r} is there already, with {known.partitions} partitions and not {partitions}: leave "
+            "--partitions out, or send to a topic of another name"
         )
     return known.partitions
 
 
-class _Sender:
+class Sender:
     """Records to their partitions, epoch by epoch. `sent` is what is committed."""
 
-    def __init__(self, topic: str, partitions: int, sink: Sink) -> None:
+    def __init__(self, topic: str, partitions: int, sink: Sink, lines: Lines) -> None:
         self.sent = 0
+        self._sent_lines = 0
+        self._lines = lines
+        self._read_lines = 0
+        """Up to where what was taken goes."""
         self._topic = topic
         self._partitions = partitions
         self._sink = sink
@@ -150,7 +162,23 @@ class _Sender:
         self._count = 0
         self._by_partition: dict[int, int] = {}
 
-    async def add(self, record: InputLine) -> None:
+    async def send(self, records: Iterable[InputLine], pace: _Pace | None = None) -> None:
+        """All of them. For a bad one, and where the log fails, raises StreamprocError: how many were sent."""
+        try:
+            for record in records:
+                if pace is not None and (wait := pace.wait_s(record.timestamp)) > 0:
+                    await self._commit()
+                    await asyncio.sleep(wait)
+                await self._add(record)
+            await self._commit()
+        except InputError as error:
+            await self._commit()
+            raise StreamprocError(f"{error}\n{_sent_before(self.sent)}") from error
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            click.echo(f"{_records(self.sent)} {_were(self.sent)} sent to {self._topic}", err=True)
+            raise
+
+    async def _add(self, record: InputLine) -> None:
         """Take a record; it is visible after the epoch's commit."""
         if record.key is None:
             number = self._keyless // BLOCK_RECORDS % self._partitions
@@ -164,20 +192,38 @@ class _Sender:
         columns.values.append(record.value)
         columns.timestamps.append(time.time_ns() // 1_000_000 if record.timestamp is None else record.timestamp)
         self._count += 1
+        self._read_lines = self._lines.read
         if self._count >= EPOCH_RECORDS:
-            await self.commit()
+            await self._commit()
 
-    async def commit(self) -> None:
+    async def _commit(self) -> None:
         """What was taken is visible."""
         if self._count:
             for number, columns in self._open.items():
                 self._sink.send(Partition(self._topic, number), columns)
                 self._by_partition[number] = self._by_partition.get(number, 0) + len(columns)
-            await self._sink.commit({})
+            try:
+                await self._sink.commit({})
+            except LogError as error:
+                raise StreamprocError(f"{_reason(error)}\n{self._sent_at(error)}") from error
             self.sent += self._count
+            self._sent_lines = self._read_lines
             self._open, self._count = {}, 0
             if sys.stderr.isatty():
                 click.echo(f"\r{self.sent:,} records", nl=False, err=True)
+
+    def _sent_at(self, error: LogError) -> str:
+        """What is said of an epoch that failed: how many were sent before it, and how to go on."""
+        first = self._sent_lines + 1
+        sent = "Nothing was sent"
+        if self.sent:
+            sent = f"{_records(self.sent)} {_were(self.sent)} sent, those before line {first:,}, and nothing after"
+        if isinstance(error, Unknown):
+            return (
+                f"{sent} for sure. The {_records(self._count)} of lines {first:,} to {self._read_lines:,} may have "
+                f"been sent: look with `streamproc tail {self._topic}` where to go on"
+            )
+        return f"{sent}: go on from line {first:,}"
 
     def tell(self) -> None:
         """Say how many went where."""
@@ -207,7 +253,16 @@ class _Pace:
 def _sent_before(count: int) -> str:
     if count == 0:
         return "Nothing was sent"
-    return f"{_records(count)} before it {'was' if count == 1 else 'were'} sent, nothing after it"
+    return f"{_records(count)} before it {_were(count)} sent, nothing after it"
+
+
+def _reason(error: LogError) -> str:
+    """What happened, without what it means for a worker."""
+    return str(error.args[0] if isinstance(error, (Aborted, Unknown)) else error)
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _records(count: int) -> str:

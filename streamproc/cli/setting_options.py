@@ -18,7 +18,10 @@ HELP: Final = {
     "guarantee": ("NAME", "exactly_once: outputs, state and positions move together."),
     "epoch_interval": ("TIME", "Commit after so long: 200ms, 1s, 1m ..."),
     "epoch_records": ("N", "Commit after so many records read or written."),
-    "idle": ("TIME", "A partition silent for so long no longer holds time back; never: it always does."),
+    "idle": (
+        "TIME",
+        "A silent partition that others are ahead of for so long no longer holds time back; never: it does.",
+    ),
     "ahead": ("TIME", "How far a record's time may lie beyond the time at which the log took it."),
     "drift": ("TIME", "How far in event time one partition is read ahead of another."),
     "cache_bytes": ("BYTES", "What decoded state may take up in memory."),

@@ -15,7 +15,7 @@ import rich_click as click
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
 from streamproc.cli.columns import aligned
-from streamproc.cli.failing import FAILED, debug_option
+from streamproc.cli.failing import FAILED, debug_option, target_argument
 from streamproc.cli.hints import with_hint
 from streamproc.cli.setting_options import place_options
 from streamproc.cli.times import shown_time
@@ -26,12 +26,14 @@ from streamproc.settings import Settings
 from streamproc.status import MemberStatus, StageStatus, Status, TaskStatus, status_of
 from streamproc.windows.duration import duration_ms, duration_text
 
+_ON_THEIR_WAY: Final = ("opening", "restoring")
+"""Tasks in these states are shown without being asked for."""
 _FINE: Final = 1_000
 """Below so many ms a time is shown to the millisecond."""
 
 
 @click.command(epilog="Example: streamproc status shop.streams:app --broker kafka://localhost:9092")
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @place_options
 @click.option("--tasks", "each_task", is_flag=True, help="A line for each task.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
@@ -41,9 +43,11 @@ def command(target: str, *, each_task: bool, as_json: bool, **flags: Any) -> Non
 
     Nothing is changed; it works beside the workers. LAG is in records; BEHIND is how much later the newest of a
     source's last records is than the last one read, in event time; EVENT TIME is how far the sources have been read. A
-    task is `opening` until its owner has committed for it: it restores its state, or has just come.
+    task is `opening` until its owner has committed for it, and `restoring` while its owner reads its state from the
+    changelog, with how many of how many records.
 
-    Exit codes: 0 every task has an owner, and the group is at rest; 1 not so; 2 wrong call.
+    Exit codes: 0 every task has an owner, the group is at rest, and no transaction holds a source up; 1 not so; 2 wrong
+    call.
     """
     app = load_app(target)
     settings = app.settings(flags, dict(os.environ))
@@ -80,7 +84,7 @@ def _text(status: Status, *, each_task: bool) -> Iterable[str]:
     yield ""
     heads = ["stage", "tasks", "lag", "behind", "event time"]
     yield from aligned(heads, map(_stage, status.stages), right={1, 2, 3, 4})
-    tasks = [task for stage in status.stages for task in stage.tasks if each_task or task.state == "opening"]
+    tasks = [task for stage in status.stages for task in stage.tasks if each_task or task.state in _ON_THEIR_WAY]
     if tasks:
         yield ""
         heads = ["task", "state", "lag", "behind", "event time", "worker"]
@@ -101,7 +105,14 @@ def _stage(stage: StageStatus) -> Sequence[str]:
 
 def _task(task: TaskStatus) -> Sequence[str]:
     measures = [f"{task.lag:,}", _behind(task.behind_ms), shown_time(task.event_time)]
-    return [f"{task.stage}/{task.number}", task.state, *measures, task.owner or "-"]
+    return [f"{task.stage}/{task.number}", _state(task), *measures, task.owner or "-"]
+
+
+def _state(task: TaskStatus) -> str:
+    if not task.to_restore:
+        return task.state
+    restored = task.restored or 0
+    return f"{task.state} {100 * restored // task.to_restore} % ({restored:,} of {task.to_restore:,})"
 
 
 def _behind(ms: int | None) -> str:

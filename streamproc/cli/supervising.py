@@ -59,6 +59,9 @@ def supervise(
             stack.push_async_callback(log.close)
             await log.dismiss(app.name, name)
 
+    with log_lines("WARNING", PLAIN):
+        asyncio.run(_reach(settings))
+
     def supervisor(print_line: Any) -> Supervisor:
         return Supervisor(argv_of, processes, stop=stop, dismiss=dismiss, print_line=print_line)
 
@@ -69,6 +72,12 @@ def supervise(
             return asyncio.run(live.show_while(supervisor(live.print_line)))
     with log_lines("INFO", DATED):
         return asyncio.run(_said_plainly(app, supervisor(_print_line)))
+
+
+async def _reach(settings: Settings) -> None:
+    """The cluster answers: one that does not would be told by each of the processes, again and again."""
+    log = await open_log(settings)
+    await log.close()
 
 
 async def _said_plainly(app: App, supervisor: Supervisor) -> Progress:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import rich_click as click
 
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import code_of, debug_option, debugging, message
+from streamproc.cli.failing import FAILED, WRONG_CALL, debug_option, debugging, message, target_argument
 from streamproc.cli.hints import with_hint
 from streamproc.cli.log_lines import JSON, log_lines, logging_to
 from streamproc.cli.progress_lines import ProgressLines
@@ -34,14 +34,15 @@ _HEALTH: Final = "Answer GET /live and /ready there, with 200 or 503 and the rea
 _LIVE: Final = "/live is 503 when a function has held the event loop for so long. [default: 60s]"
 _EXIT: Final = (
     "Exit codes: 0 it was asked to stop, or read to the end; 1 it failed: the last line says why; 2 it was called "
-    "wrongly or a setting is wrong: starting it again is of no use."
+    "wrongly, or failed by an error that would come again (a wrong setting, a missing topic, a changed plan, a record "
+    "that fails): starting it again as it is is of no use."
 )
 
 
 @click.command(
     epilog=f"{_EXIT}\n\n{SETTINGS_EPILOG}\n\nExample: streamproc worker shop.streams:app --health 127.0.0.1:8080"
 )
-@click.argument("target", metavar="MODULE:APP")
+@target_argument
 @setting_options
 @click.option("--until-end", is_flag=True, help=_UNTIL_END)
 @click.option("--slot", metavar="N", type=click.IntRange(min=0), help=_SLOT)
@@ -104,16 +105,14 @@ def _run_supervised(run: Callable[[Stop, Onlooker], Progress], reporter: Reporte
         reporter.stop_with_supervisor(stop)
         try:
             progress = run(stop, reporting := Reporting(reporter))
-            reporting.last(progress)
-        except Exception as error:
-            if debugging():
-                logger.exception("it fails by:")
-            reporter.send(Failed(type(error).__name__, is_final(error), message(error)))
+            reporting.last(progress, asked=stop.requested)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor tells it
+            reporter.send(Failed.by(error, message(error), debug=debugging()))
             _exit(error)
 
 
 def _exit(error: Exception) -> NoReturn:
-    sys.exit(code_of(error))
+    sys.exit(WRONG_CALL if is_final(error) else FAILED)
 
 
 def _fields(error: Exception) -> dict[str, Any]:

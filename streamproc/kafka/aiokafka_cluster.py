@@ -32,6 +32,7 @@ from streamproc.kafka.requests import (
     ListTopics,
     NoAnswer,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Produce,
     Refused,
@@ -53,6 +54,7 @@ _EXCHANGES: Final[Mapping[type[Request[Any]], Callable[[Any, Sending], Exchange[
     LeaveGroup: group_messages.leave_group,
     OffsetFetch: group_messages.offset_fetch,
     OffsetCommit: group_messages.offset_commit,
+    OffsetDelete: group_messages.offset_delete,
     DescribeGroup: group_messages.describe_group,
     DeleteGroup: group_messages.delete_group,
     TxnOffsetCommit: transaction_messages.txn_offset_commit,
@@ -95,7 +97,7 @@ class AiokafkaCluster:
     ) -> AiokafkaCluster:
         """A cluster that answers; `brokers` are HOST:PORT,HOST:PORT, `settings` the setting `kafka`.
 
-        Raises SettingsError, and LogError where no broker can be reached.
+        Raises SettingsError, and Unreachable where no broker can be reached.
         """
         client = client_settings(settings or {})
         addresses = addresses_of(brokers)

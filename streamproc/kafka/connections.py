@@ -36,6 +36,9 @@ logger = logging.getLogger("streamproc")
 _DAY_MS: Final = 24 * 3600 * 1000
 """Who asks decides how long an answer is waited for."""
 
+HUNG_UP: Final = (EOFError, ConnectionResetError, BrokenPipeError, KafkaConnectionError)
+"""Causes of a Disconnected from a broker that took the connection, and closed it without a word."""
+
 
 class Address(NamedTuple):
     """Where a broker is."""
@@ -261,7 +264,7 @@ def _reason(error: BaseException) -> str:
         return f"TLS failed: {cause.reason}"
     if isinstance(cause, socket.gaierror):
         return f"its name is not known: {cause.strerror}"
-    if isinstance(cause, EOFError | ConnectionResetError | BrokenPipeError | KafkaConnectionError):
+    if isinstance(cause, HUNG_UP):
         return "it closed the connection"
     if isinstance(cause, OSError):
         return os.strerror(cause.errno) if cause.errno else str(cause)

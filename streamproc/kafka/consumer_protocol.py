@@ -48,6 +48,16 @@ def unpack_subscription(packed: bytes) -> bytes:
     return reader.nullable_bytes()
 
 
+def subscribed_topics(packed: bytes) -> list[str]:
+    """The topics of a subscription of any version. Raises ValueError.
+
+    >>> subscribed_topics(pack_subscription(["tweets", "goals"], b"more"))
+    ['tweets', 'goals']
+    """
+    reader = _Reader(packed, 2)
+    return [reader.text() for _ in range(reader.int32())]
+
+
 def unpack_assignment(packed: bytes) -> bytes:
     """The user data of an assignment of any version. Raises ValueError."""
     reader = _Reader(packed, 2)
@@ -82,6 +92,9 @@ class _Reader:
     def nullable_bytes(self) -> bytes:
         """Null, written as length -1, is taken for none."""
         return self._take(max(0, self.int32()))
+
+    def text(self) -> str:
+        return self._take(self.int16()).decode()
 
     def skip(self, size: int) -> None:
         self._take(size)

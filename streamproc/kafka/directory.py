@@ -142,7 +142,11 @@ class Directory:
     async def _ask_for_leaders(self) -> None:
         request = MetadataRequest(sorted(self._topics), allow_auto_topic_creation=False)
         now = asyncio.get_running_loop().time()
-        answer = await self.ask_anyone(request, now + self._patience_s)
+        self.heed(await self.ask_anyone(request, now + self._patience_s))
+        self._looked_up_at = now
+
+    def heed(self, answer: Any) -> None:
+        """Brokers and leaders are as this answer to a Metadata request says. Raises NotRouted: it names no brokers."""
         if not answer.brokers:
             raise NotRouted(Code.LEADER_NOT_AVAILABLE, "the broker that was asked knows no brokers yet")
         brokers = {node: Address(host, port) for node, host, port, *_ in answer.brokers}
@@ -154,7 +158,6 @@ class Directory:
                 self._partitions.add(Partition(topic, number))
                 if leader in brokers:
                     self._leaders[Partition(topic, number)] = brokers[leader]
-        self._looked_up_at = now
 
     # ------------------------------------------------------------------------------------ coordinators
 

@@ -65,6 +65,7 @@ class Fetcher:
         """Where the next piece of each partition begins."""
         self._ready: dict[Partition, Fetched | LogError] = {}
         self._at_end: set[Partition] = set()
+        self._held_up: dict[Partition, int] = {}
         self._asked: dict[Partition, _Asked] = {}
         """A seek takes its partition out: what then comes is not what is wanted."""
         self._troubles: dict[Partition, _Trouble] = {}
@@ -115,6 +116,14 @@ class Fetcher:
         return {p for p in partitions if p in self._at_end and p not in self._ready}
 
     @property
+    def held_up(self) -> Mapping[Partition, int]:
+        """Those that have records which may not be read, as of when they were last asked for: from which offset on.
+
+        A transaction that is open begins there.
+        """
+        return self._held_up
+
+    @property
     def unanswered_s(self) -> float:
         """For how long no leader has answered though one was asked."""
         return asyncio.get_running_loop().time() - self._heard if self._tasks else 0.0
@@ -136,6 +145,7 @@ class Fetcher:
         self._ready.pop(partition, None)
         self._asked.pop(partition, None)
         self._at_end.discard(partition)
+        self._held_up.pop(partition, None)
         self._troubles.pop(partition, None)
 
     def _go_on(self, *, soon: bool = False) -> None:
@@ -219,6 +229,10 @@ class Fetcher:
             self._at_end.add(partition)
         else:
             self._at_end.discard(partition)
+        if 0 <= piece.last_stable <= piece.next_offset < piece.high_watermark:
+            self._held_up[partition] = piece.next_offset
+        else:
+            self._held_up.pop(partition, None)
         if moved:
             self._ready[partition] = piece
             self.arrived.set()
@@ -228,6 +242,7 @@ class Fetcher:
     def _passes(self, partition: Partition, code: int) -> bool:
         """Whether a partition that could not be read may be by and by; it is said that it cannot."""
         self._at_end.discard(partition)
+        self._held_up.pop(partition, None)
         now = asyncio.get_running_loop().time()
         trouble = self._troubles.setdefault(partition, _Trouble(now))
         if now >= trouble.say_at and code != Code.NETWORK_EXCEPTION:  # of silence others speak

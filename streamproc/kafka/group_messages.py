@@ -21,6 +21,7 @@ from streamproc.kafka.requests import (
     JoinGroup,
     LeaveGroup,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     SyncGroup,
 )
@@ -32,6 +33,7 @@ from streamproc.kafka.wire import (
     LeaveGroupV3,
     Message,
     OffsetCommitV7,
+    OffsetDeleteV0,
     OffsetFetchV7,
 )
 from streamproc.log import Committed, Partition
@@ -137,6 +139,19 @@ def offset_commit(request: OffsetCommit, _: Sending) -> Exchange[Mapping[Partiti
         _read_refused,
         refusals=dict,
     )
+
+
+def offset_delete(request: OffsetDelete, _: Sending) -> Exchange[Mapping[Partition, int]]:
+    """It needs no membership: offsets that a group reads on from are safe, as it subscribes to their topics."""
+    what = f"the deletion of offsets of group {request.group!r}"
+
+    def read(answer: Any) -> Mapping[Partition, int]:
+        check(answer.error_code, what)
+        return _read_refused(answer)
+
+    rows = by_topic(dict.fromkeys(request.partitions))
+    message = OffsetDeleteV0(request.group, [(topic, [number for number, _ in numbers]) for topic, numbers in rows])
+    return Exchange(what, _coordinator(request.group), Message(message), read, refusals=dict)
 
 
 def _read_refused(answer: Any) -> Mapping[Partition, int]:

@@ -41,7 +41,7 @@ class KafkaSink:
         self._member = member
         self._writer = writer
         self._begun: Membership | None = None
-        self._told = 0
+        self._returns = 0
         self._closed = False
 
     def send(self, partition: Partition, columns: Columns) -> None:
@@ -103,8 +103,8 @@ class KafkaSink:
             source.begin_anew()
             reason = f"the epoch was begun under generation {begun.generation} of group {now.group!r}, which is over"
             raise Fenced(reason)
-        if source.told != self._told:
-            self._told = source.told
+        if source.returns != self._returns:
+            self._returns = source.returns
             self._writer.take_back()
         return now
 

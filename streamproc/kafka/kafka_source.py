@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from streamproc.kafka.calls import Deadline
 from streamproc.kafka.fetching import Fetcher
@@ -12,22 +13,25 @@ from streamproc.kafka.offsets import Offsets
 from streamproc.kafka.requests import Code, Membership
 from streamproc.log import Assigned, Chunk, Committed, Event, Fenced, OffsetOutOfRange, Partition, TaskInput
 
+_NONE: Final = -1
+"""No generation: the next is not the one behind it."""
+
 
 class KafkaSource:
     """The Source protocol: the member says what may be read, the fetcher has read it already.
 
-    told   how many times it was told its tasks
+    returns   how often it was told its tasks when others may have taken what was its own meanwhile
     """
 
     def __init__(self, offsets: Offsets, member: Member, fetcher: Fetcher, tasks: Sequence[TaskInput]) -> None:
         self.offsets = offsets
         self.group = member.group
-        self.told = 0
+        self.returns = 0
         self._member = member
         self._fetcher = fetcher
         self._inputs = {(task.stage, task.number): task.partitions for task in tasks}
         self._generation = 0
-        """The one it was told last."""
+        """The one it was told last, and is in for all that it knows."""
         self._placing: asyncio.Task[None] | None = None
         """Looks up where partitions begin that nobody has sought."""
 
@@ -63,6 +67,15 @@ class KafkaSource:
         """Stable committed positions (KIP-447)."""
         return await self.offsets.stable(self.group, partitions)
 
+    async def note(self, offsets: Mapping[Partition, Committed | None]) -> None:
+        """Offsets for whoever looks on (OffsetCommit, and KIP-496 for those that are to be gone)."""
+        membership = self._member.told
+        if membership is None:
+            reason = f"{self._member.instance!r} has no tasks of group {self.group!r} now"
+            raise Fenced(reason)
+        kept = {partition: at for partition, at in offsets.items() if at is not None}
+        await self.offsets.note(membership, kept, [partition for partition in offsets if partition not in kept])
+
     async def first_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """The first offsets kept."""
         return await self.offsets.bounds("first", partitions)
@@ -90,6 +103,16 @@ class KafkaSource:
     def unanswered_s(self) -> float:
         """For how long Kafka has not answered though it was asked for records."""
         return self._fetcher.unanswered_s
+
+    @property
+    def held_up(self) -> Mapping[Partition, int]:
+        """The partitions that a transaction which is open holds up, and from which offset on."""
+        return self._fetcher.held_up
+
+    @property
+    def outvoted(self) -> bool:
+        """Whether it has no tasks because most workers of the group run another plan."""
+        return self._member.outvoted
 
     # For the sink that commits under this membership.
 
@@ -130,15 +153,16 @@ class KafkaSource:
 
     def _assign(self, assigned: Assigned) -> None:
         """What stays is read on, unless others may have had it in a generation that this member was not told."""
-        self.told += 1
         generation = self._member.membership.generation
         if generation != self._generation + 1:
             self._forget()
+            self.returns += 1
         self._generation = generation
         self._keep({partition for task in assigned.tasks for partition in self._inputs[task]})
 
     def _forget(self) -> None:
-        """Every partition begins at its committed position again."""
+        """Every partition begins at its committed position again, in whatever generation that will be."""
+        self._generation = _NONE
         self._keep(())
 
     def _keep(self, partitions: Collection[Partition]) -> None:

@@ -44,12 +44,15 @@ STOP_S: Final = 0.5
 """What waits for an answer is given so long to let go of it."""
 LONGEST_PAUSE_S: Final = 1.0
 """Between two attempts to get into a generation, when one after the other ends before it began."""
+PAUSES: Final = 10
+"""So many of them fit into the time that the members have for joining: who pauses must not miss the next one."""
 
 
 class Member:
     """A static member of a group (KIP-345); everything here belongs to one event loop.
 
     changed   set while there is something to tell: look at `check`, then at `event`
+    outvoted  most members of its generation run another plan, so that it has no tasks
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Member:
         self.group = group
         self.instance = instance
         self.changed = asyncio.Event()
+        self.outvoted = False
         self._cluster = cluster
         self._timing = timing
         self._session = Session(cluster, group, instance, timing)
@@ -120,6 +124,11 @@ class Member:
         if self._told is None:
             reason = f"{self.instance!r} was not assigned any tasks of group {self.group!r}, or has released them"
             raise Fenced(reason)
+        return self._told
+
+    @property
+    def told(self) -> Membership | None:
+        """As of the last `Assigned` that was told, until it is released or known to be over."""
         return self._told
 
     @property
@@ -217,11 +226,11 @@ class Member:
         loop = asyncio.get_running_loop()
         began = loop.time()
         logger.info("%s: joins group %r, offers %s tasks", self.instance, self.group, len(self._says.inputs))
-        pause_s = SOON_S
+        pause_s, longest_s = SOON_S, min(LONGEST_PAUSE_S, self._timing.rebalance / 1000 / PAUSES)
         with said_if_slow(self._waiting):
             while (assignment := await self._generation()) is None:
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, longest_s)
         logger.info(
             "%s: is in generation %s of group %r after %.2f s, with %s of its %s tasks; workers: %s",
             self.instance,
@@ -232,7 +241,8 @@ class Member:
             len(self._says.inputs),
             len(assignment.peers),
         )
-        if assignment.plan != self._says.plan:
+        self.outvoted = assignment.plan != self._says.plan
+        if self.outvoted:
             logger.warning(
                 "%s: most workers of group %r run another version of the app, so this one has no tasks: stop those of "
                 "the old version",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
 from streamproc.kafka.calls import LATER_S, PASSING, PATIENCE_S, Deadline, call, together
+from streamproc.kafka.committing import OLD_MEMBERSHIP
 from streamproc.kafka.patience import said_if_slow
 from streamproc.kafka.requests import (
     Cluster,
@@ -14,14 +15,17 @@ from streamproc.kafka.requests import (
     End,
     ListOffsets,
     ListTopics,
+    Membership,
     NoAnswer,
+    OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Refused,
     Request,
     code_name,
 )
 from streamproc.kafka.timing import Timing
-from streamproc.log import Committed, LogCorrupt, LogError, OffsetOutOfRange, Partition, Topic, UnknownTopic
+from streamproc.log import Committed, LogCorrupt, LogError, OffsetOutOfRange, Partition, Rejected, Topic, UnknownTopic
 
 R = TypeVar("R")
 
@@ -87,6 +91,20 @@ class Offsets:
                     if error.code != Code.UNSTABLE_OFFSET_COMMIT:
                         raise
 
+    async def note(
+        self, membership: Membership, kept: Mapping[Partition, Committed], gone: Sequence[Partition]
+    ) -> None:
+        """Offsets that nobody reads on from are there, others gone. Asked once; raises Rejected, Refused, NoAnswer."""
+        try:
+            if kept:
+                await self._once(OffsetCommit(membership, kept))
+            if gone:
+                await self._once(OffsetDelete(membership.group, gone))
+        except Refused as error:
+            if error.code in PASSING or error.code in OLD_MEMBERSHIP:
+                raise
+            raise Rejected(str(error)) from error
+
     async def why_unreadable(self, partition: Partition, offset: int, code: int) -> LogError | None:
         """What to say of a partition that refused to be read; None where by now it may not refuse any more."""
         name = f"{partition.topic}/{partition.number}"
@@ -109,6 +127,11 @@ class Offsets:
         if code == Code.TOPIC_AUTHORIZATION_FAILED:
             return LogError(f"partition {name} may not be read: allow the app's user Read on the topic")
         return LogError(f"partition {name} cannot be read at offset {offset}: {code_name(code)}")
+
+    async def _once(self, request: Request[Mapping[Partition, int]]) -> None:
+        """Done for all of its partitions, or Refused with the first refusal."""
+        for (topic, number), code in (await self._cluster.send(request, self._timing.request_s)).items():
+            raise Refused(code, f"the offset of {topic}/{number}")
 
     async def _unknown(self, partitions: Collection[Partition]) -> UnknownTopic | None:
         topics = {name: Topic(state.partitions, {}) for name, state in (await self.ask(ListTopics())).items()}

@@ -71,6 +71,7 @@ class Code(IntEnum):
     MEMBER_ID_REQUIRED = 79
     GROUP_MAX_SIZE_REACHED = 81
     FENCED_INSTANCE_ID = 82
+    GROUP_SUBSCRIBED_TO_TOPIC = 86
     UNSTABLE_OFFSET_COMMIT = 88
     PRODUCER_FENCED = 90
     INVALID_RECORD = 87
@@ -107,6 +108,10 @@ class NoAnswer(LogError):
     def __str__(self) -> str:
         what, why = self.args
         return f"no answer from Kafka to {what}: {why}"
+
+
+class Unreachable(LogError):
+    """No broker of the cluster can be reached; its message says why of each, and the way out."""
 
 
 # ---------------------------------------------------------------------------------------- what messages are made of
@@ -284,6 +289,13 @@ class OffsetCommit(Request[Mapping[Partition, int]], frozen=True):
 
     membership: Membership
     offsets: Mapping[Partition, Committed]
+
+
+class OffsetDelete(Request[Mapping[Partition, int]], frozen=True):
+    """KIP-496: a group that reads none of these topics has no offsets of them; answered with those refused and why."""
+
+    group: str
+    partitions: Sequence[Partition]
 
 
 class TxnOffsetCommit(Request[Mapping[Partition, int]], frozen=True):

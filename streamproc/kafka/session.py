@@ -80,8 +80,9 @@ class Session:
     async def join(self, metadata: bytes) -> Joined:
         """The next generation, when all have joined it. What passes is waited out.
 
-        How long the others take cannot be told from a coordinator that died. So it is asked again now and then, which
-        changes nothing if it lives.
+        How long the others take cannot be told from a coordinator that died. So a member asks again now and then, which
+        changes nothing if the coordinator lives. A process that is no member yet would take its own place, and begin
+        another generation if the others have one by then: it waits for as long as it may be made to.
         """
 
         def request() -> JoinGroup:
@@ -89,7 +90,7 @@ class Session:
             timing = self._timing
             return JoinGroup(self._group, self._member, self._instance, timing.session, timing.rebalance, metadata)
 
-        joined = await self._ask(request, self._session_s / 3)
+        joined = await self._ask(request)
         self._member = joined.member
         return joined
 
@@ -97,7 +98,7 @@ class Session:
         """The member's assignment; None when the group changes again."""
         request = SyncGroup(self._group, joined.generation, joined.member, self._instance, assignments)
         try:
-            return await self._ask(lambda: request, self._timing.request_s)
+            return await self._ask(lambda: request)
         except Refused as error:
             if error.code == Code.REBALANCE_IN_PROGRESS:
                 return None
@@ -166,11 +167,11 @@ class Session:
     def _forget(self) -> None:
         self._member, self._may_have_us = "", False
 
-    async def _ask(self, request: Callable[[], Request[R]], answer_s: float) -> R:
+    async def _ask(self, request: Callable[[], Request[R]]) -> R:
         while True:
             message = request()
             try:
-                answer = await self._cluster.send(message, answer_s)
+                answer = await self._cluster.send(message, self._patience_s(message))
             except Refused as error:
                 if error.code == Code.REBALANCE_IN_PROGRESS:
                     raise
@@ -189,6 +190,13 @@ class Session:
                 self._heard, self.trouble = self._now(), None
                 return answer
             await asyncio.sleep(LATER_S)
+
+    def _patience_s(self, message: Request[R]) -> float:
+        """How long an answer may take before it is asked for again."""
+        answer_s = self._timing.request_s
+        if not isinstance(message, JoinGroup):
+            return answer_s
+        return max(answer_s, self._session_s / 3) if message.member else self._timing.rebalance / 1000 + answer_s
 
     def _doubt(self, message: Request[R]) -> None:
         if isinstance(message, JoinGroup) and not message.member:

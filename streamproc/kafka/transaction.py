@@ -134,9 +134,11 @@ class Transactions:
         self._begin_anew()
 
     def take_back(self) -> None:
-        """The group has taken this process in again: from here on the id is its own, whoever took it over."""
-        if self._taken_over:
-            self._producer, self._taken_over = Producer(), False
+        """The group has taken this process in again: from here on the id is its own, whoever took it over.
+
+        Mostly that was the leader of a generation without it, and it does not know yet.
+        """
+        self._producer, self._taken_over, self._settled = Producer(), False, False
 
     async def _end(self, deadline: Deadline) -> None:
         """EndTxn until it is answered. Once it may have been done, a refusal may be of a transaction that is over."""

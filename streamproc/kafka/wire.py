@@ -245,6 +245,21 @@ DescribeGroupsV4: Final = _api(
     ),
 )
 
+OffsetDeleteV0: Final = _api(
+    "OffsetDelete",
+    47,
+    0,
+    request=Schema(
+        ("group", _TEXT),
+        ("topics", Array(("topic", _TEXT), ("partitions", Array(Int32)))),
+    ),
+    response=Schema(
+        ("error_code", Int16),
+        ("throttle_time_ms", Int32),
+        ("topics", Array(("topic", _TEXT), ("partitions", Array(("partition", Int32), ("error_code", Int16))))),
+    ),
+)
+
 DeleteGroupsV1: Final = _api(
     "DeleteGroups",
     42,

@@ -37,6 +37,9 @@ class SteppedJobs:
     async def pause(self, ms: int) -> None:
         await _paused(ms)
 
+    async def breathe(self) -> None:
+        """Nothing else goes on."""
+
 
 class _SteppedJob(Generic[T]):
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:

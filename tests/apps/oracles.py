@@ -204,8 +204,8 @@ def temperatures(partitions: list[list[Reading]]) -> list[dict[str, Any]]:
 
 
 def alerts(partitions: list[list[Reading]]) -> dict[int, list[dict[str, Any]]]:
-    """The alerts of each mote. The input ends at the clock of the partition that is furthest behind, less grace."""
-    end = min(max(r.at for r in partition) for partition in partitions) - 10 * SECOND
+    """The alerts of each mote. Silence is known of up to the newest reading of all partitions, less grace."""
+    end = max(r.at for partition in partitions for r in partition) - 10 * SECOND
     last: dict[int, int] = {}
     found: dict[int, list[dict[str, Any]]] = {}
     for r in sorted(in_time(partitions, grace=10 * SECOND), key=lambda r: r.at):

@@ -68,6 +68,15 @@ def test_other_motes_tell_the_time() -> None:
     assert out["alerts"] == [Alert(1, "silent", START + 5 * MINUTE)]
 
 
+def test_any_partition_tells_the_time_at_the_end() -> None:
+    """A mote whose partition ends early is missed as far as any other partition shows that it is late."""
+    sent = [line(0), line(0, mote=2), line(MINUTE), line(20 * MINUTE, mote=2)]
+    for partitions in (1, 2):
+        out = replay(app, {"readings": sent}, partitions=partitions)
+        assert Alert(1, "silent", START + 6 * MINUTE) in out["alerts"]
+        assert alerts(out) == oracles.alerts(dealt([oracles.reading(one.decode()) for one in sent], partitions))
+
+
 def test_the_end_of_the_input_is_no_silence() -> None:
     """Nothing is known of the time after the last reading."""
     assert replay(app, {"readings": [line(0), line(MINUTE, mote=2)]})["alerts"] == []

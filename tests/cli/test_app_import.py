@@ -66,6 +66,8 @@ def test_a_file_imports_its_neighbours() -> None:
         ("spm_shpo:app", "there is no module 'spm_shpo'.*did you mean 'spm_shop'?"),
         ("spm_shpo.py:app", "there is no file spm_shpo.py; did you mean 'spm_shop.py'?"),
         ("spm_none.deep:app", "there is no module 'spm_none.deep'"),
+        ("spm_shop.app", "there is no module 'spm_shop.app', .*; did you mean 'spm_shop:app'?"),
+        ("spm_shop.apps:app", "there is no module 'spm_shop.apps', neither in .* nor installed$"),
         ("spm_shop:ap", "there is no 'ap' in spm_shop; did you mean 'app'?"),
         ("spm_shop:other", "there is no 'other' in spm_shop; there is spm_shop:app"),
         ("spm_shop:same", "'same' in spm_shop is no App but a function; there is spm_shop:app"),

@@ -36,14 +36,27 @@ def test_refused(program: Program) -> None:
     done = program.run(*CHECK, code=1)
     assert "visits on local://data: refused" in done.stdout
     assert "has state of per_page.count" in done.stdout
-    assert "streamproc reset MODULE:APP" in done.stdout
+    assert done.stdout.rstrip().endswith("streamproc reset visits_app:app")
     assert done.stderr == ""
     assert process.poll() is None
     [why] = json.loads(program.run(*CHECK, "--json", code=1).stdout)["refused"]
-    assert "tumbling('2m')" in why
+    assert "tumbling('1m') -> tumbling('2m')" in why
+    assert why.endswith("streamproc reset visits_app:app")
     change(program, 'tumbling("2m")', 'tumbling("1m")')
     change(program, "1 / (visit.size + 1)", "2 / (visit.size + 1)")
     assert "compatible" in program.run(*CHECK).stdout
+
+
+def test_a_start_that_is_refused_names_the_command(program: Program) -> None:
+    """The way out can be copied: the app as it was called, and where it is as it was said."""
+    program.send(visits(10))
+    program.run(*TO_THE_END)
+    change(program, 'tumbling("1m")', 'tumbling("2m")')
+    place = ("--broker", "local://data", "--state-dir", "data/state")
+    refused = program.run(*TO_THE_END, *place, code=1).stderr.strip()
+    command = "streamproc reset visits_app:app --broker local://data --state-dir data/state"
+    assert refused.endswith(f"with: {command}")
+    assert "visits begins anew" in program.run(*command.split()[1:], "--yes").stdout
 
 
 def test_there_is_nothing_to_check_in_memory(program: Program) -> None:

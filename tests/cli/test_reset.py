@@ -1,3 +1,5 @@
+import pytest
+
 from tests.cli.program import Program, until, visits
 from tests.cli.test_run import TO_THE_END, expected_hits, expected_sizes
 
@@ -94,7 +96,27 @@ def test_set_the_clock_back(program: Program) -> None:
     assert {5, 6} <= {row["start"] // 60_000 for row in program.values("counts")}
 
 
-def test_no_instant(program: Program) -> None:
-    """What is no instant is told with what is wrong about it."""
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2026-06-11T12:08", "has no time zone: write 2026-06-11T12:08:00Z (UTC), or 2026-06-11T12:08:00+02:00"),
+        ("noon", "is no instant: write 2026-06-11T12:00Z (ISO 8601), or milliseconds since 1970"),
+    ],
+)
+def test_no_instant(program: Program, text: str, said: str) -> None:
+    """What is no instant is told with what to write on a command line."""
     program.write("late_app.py", FUTURE_APP)
-    assert "has no time zone" in program.run("reset", "late_app:app", "--clock", "2026-06-11T12:00", code=2).stderr
+    program.environment["COLUMNS"] = "200"
+    assert said in program.run("reset", "late_app:app", "--clock", text, code=2).stderr
+
+
+def test_a_state_directory_that_cannot_be_one(program: Program) -> None:
+    """It is told with the settings that name another, by every command that looks there."""
+    program.write("taken", "")
+    program.send(visits(1))
+    said = "cannot be used: Not a directory: a worker keeps its name and its state there: name another directory"
+    for command in ("run", "status", "reset"):
+        done = program.run(command, "visits_app:app", "--state-dir", "taken", code=1)
+        assert f"{said} with --state-dir, STREAMPROC_STATE_DIR or App(state_dir=)" in done.stderr
+    done = program.run("run", "visits_app:app", "--state-dir", "/proc/none", code=1)
+    assert "/proc/none/visits/@slots/0 cannot be used: No such file or directory: a worker keeps" in done.stderr

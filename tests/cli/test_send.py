@@ -1,10 +1,17 @@
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from streamproc.cli import main
+from streamproc.cli.send import EPOCH_RECORDS, Lines, Sender
+from streamproc.errors import StreamprocError
+from streamproc.log import Aborted, Columns, Committed, LogError, Partition, Unknown
 from streamproc.murmur2 import partition_of
-from tests.cli.program import Program, visits
+from streamproc.text_input import Fields, read_text
+from tests.cli.program import PROGRAM, Program, visits
+from tests.kafka.server import KafkaServer
 
 
 def send(program: Program, *arguments: str) -> None:
@@ -95,7 +102,10 @@ def test_partitions_of_a_topic_that_is_there(program: Program, capsys: pytest.Ca
     send(program, "v", str(file))
     with pytest.raises(SystemExit):
         send(program, "v", str(file), "--partitions", "3")
-    assert "topic 'v' is there already, with 2 partitions and not 3" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(
+        "topic 'v' is there already, with 2 partitions and not 3: leave --partitions out, or send to a topic of "
+        "another name\n"
+    )
     assert program.count("v") == 2
 
 
@@ -113,3 +123,80 @@ def test_a_folder_that_cannot_be_made(program: Program, capsys: pytest.CaptureFi
         main(["send", "v", str(program.write("v.jsonl", visits(1))), "--broker", f"local://{program.folder / 'taken'}"])
     assert ended.value.code == 1
     assert str(Path("taken", "log")) in capsys.readouterr().err
+
+
+class FailingSink:
+    """Takes `good` epochs, then fails."""
+
+    def __init__(self, good: int, error: LogError) -> None:
+        self._good = good
+        self._error = error
+
+    def send(self, partition: Partition, columns: Columns) -> None:
+        """Take them."""
+
+    async def commit(self, offsets: Mapping[Partition, Committed]) -> Mapping[Partition, int]:
+        self._good -= 1
+        if self._good < 0:
+            raise self._error
+        return {}
+
+    async def abort(self) -> None:
+        """Nothing is open."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("good", "error", "said"),
+    [
+        (0, Aborted("no answer"), "no answer\nNothing was sent: go on from line 1"),
+        (
+            1,
+            Aborted("no answer"),
+            "no answer\n5,000 records were sent, those before line 5,002, and nothing after: go on from line 5,002",
+        ),
+        (
+            1,
+            Unknown("no answer"),
+            (
+                "no answer\n5,000 records were sent, those before line 5,002, and nothing after for sure. "
+                "The 2 records of lines 5,002 to 5,004 may have been sent: look with `streamproc tail v` where to go on"
+            ),
+        ),
+    ],
+)
+async def test_a_log_that_fails(good: int, error: LogError, said: str) -> None:
+    """It is said how many records were sent, and from which line to go on; lines, not records: a row may have two."""
+    rows = b"page,size\n" + b"/a,1\n" * EPOCH_RECORDS + b'"/b\n",2\n/c,3\n'
+    lines = Lines(rows.splitlines(keepends=True))
+    sender = Sender("v", 1, FailingSink(good, error), lines)
+    with pytest.raises(StreamprocError) as raised:
+        await sender.send(read_text(lines, "csv", fields=Fields(key="page")))
+    assert str(raised.value) == said
+
+
+def test_a_broker_that_is_lost(program: Program, own_kafka: KafkaServer) -> None:
+    """What was sent before is counted, in words for who sends, and the rest can be sent from the line that is named."""
+    broker = ("--broker", f"kafka://{own_kafka.bootstrap}")
+    environment = program.environment | {"STREAMPROC_TRANSACTION_TIMEOUT": "2s"}
+    sending = subprocess.Popen(
+        (*PROGRAM, "send", "v", "-", *broker),
+        cwd=program.folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert sending.stdin is not None
+    sending.stdin.write(visits(EPOCH_RECORDS))
+    sending.stdin.flush()
+    while len(program.run("tail", "v", "--from", "start", "--limit", "1", *broker, code=None).stdout) == 0:
+        assert sending.poll() is None
+    own_kafka.kill()
+    _, err = sending.communicate(visits(3), timeout=60)
+    assert sending.returncode == 1
+    assert err.decode().endswith(
+        "\n5,000 records were sent, those before line 5,001, and nothing after: go on from line 5,001\n"
+    )
+    assert "epoch" not in err.decode()

@@ -1,5 +1,13 @@
+import asyncio
 import json
+from pathlib import Path
 
+import msgspec
+
+from streamproc.local_log import LocalLog
+from streamproc.log import Committed, Partition
+from streamproc.restore_lag import RestoreNote
+from streamproc.slot import taken_slot
 from tests.cli.program import Program, until, visits
 from tests.cli.test_run import TO_THE_END
 
@@ -40,6 +48,31 @@ def test_as_json(program: Program) -> None:
     [stage, _] = status["stages"]
     assert (stage["name"], stage["lag"], stage["event_time"]) == ("visits", 30, 1_099_000)
     assert stage["tasks"][0]["state"] == "no owner"
+
+
+async def note(folder: Path, member: str, *, at: int, end: int) -> None:
+    """What a worker that restores notes."""
+    log = LocalLog(folder)
+    source = await log.source("visits", member, [])
+    await source.poll([], 0)
+    beside = msgspec.json.encode(RestoreNote(member, 0, end)).decode()
+    await source.note({Partition("visits-per_page-key_by-changelog", 0): Committed(at, beside)})
+    await log.close()
+
+
+def test_a_task_that_is_restored(program: Program) -> None:
+    """It is shown without being asked for, with how much of how much; programs get numbers."""
+    program.send(visits(100))
+    program.run(*TO_THE_END)
+    with taken_slot(program.folder / "data" / "state" / "visits") as slot:
+        asyncio.run(note(program.folder / "data" / "log", slot.name, at=1_270_000, end=2_000_000))
+        shown = program.run(*STATUS).stdout
+        status = json.loads(program.run(*STATUS, "--json").stdout)
+    [row] = [line for line in shown.splitlines() if line.startswith("per_page-key_by/0")]
+    assert row.split("  ")[1].strip() == "restoring 63 % (1,270,000 of 2,000,000)"
+    [task] = [task for stage in status["stages"] for task in stage["tasks"] if task["state"] == "restoring"]
+    assert (task["stage"], task["restored"], task["to_restore"]) == ("per_page-key_by", 1_270_000, 2_000_000)
+    assert "  positions in 2 partitions\n" in program.run("reset", "visits_app:app", stdin=b"n", code=None).stdout
 
 
 def test_nothing_to_see(program: Program) -> None:

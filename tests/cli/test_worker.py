@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streamproc.slot import taken_slot
-from tests.cli.program import Program, until, visits
+from tests.cli.program import APP, Program, until, visits
 from tests.cli.test_run import SLOW, expected_hits, expected_sizes
 
 WORKER = ("worker", "visits_app:app")
@@ -86,7 +86,7 @@ def test_its_name(program: Program) -> None:
 
 
 def test_a_slot_in_use(program: Program) -> None:
-    """Who asks for a slot that is held is told by whom."""
+    """Who asks for a slot that is held is told by whom; exit code 1: whoever holds it may end."""
     program.send(visits(1))
     with taken_slot(program.folder / "data" / "state" / "visits", 0):
         [line] = lines(program.run(*WORKER, "--slot", "0", code=1).stderr)
@@ -95,15 +95,23 @@ def test_a_slot_in_use(program: Program) -> None:
 
 
 def test_a_record_that_fails(program: Program) -> None:
-    """The last line says why, with where it is as fields; exit code 1."""
+    """The last line says why, with where it is as fields; exit code 2: it would fail again."""
     program.send(visits(100, bad=57))
-    last = lines(program.run(*WORKER, "--until-end", code=1).stderr)[-1]
+    last = lines(program.run(*WORKER, "--until-end", code=2).stderr)[-1]
     assert last["level"] == "error"
     assert "in inverse: return 1 / (visit.size + 1)" in last["message"]
     where = {name: last[name] for name in ("step", "topic", "partition", "offset")}
     assert where == {"step": "per_page.map-inverse", "topic": "visits", "partition": 0, "offset": 57}
     assert "traceback" not in last
-    assert "ZeroDivisionError" in lines(program.run(*WORKER, "--debug", code=1).stderr)[-1]["traceback"]
+    assert "ZeroDivisionError" in lines(program.run(*WORKER, "--debug", code=2).stderr)[-1]["traceback"]
+
+
+def test_a_changed_plan(program: Program) -> None:
+    """A worker that is refused would be again: exit code 2, so that a service manager need not try."""
+    program.send(visits(100))
+    program.run(*WORKER, "--until-end")
+    program.write("other_app.py", APP.replace('tumbling("1m")', 'tumbling("2m")'))
+    assert "has state of per_page.count" in lines(program.run("worker", "other_app:app", code=2).stderr)[-1]["message"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Which topics it uses, and which outputs it has, it is told by the environment: a
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from msgspec import Struct
@@ -19,8 +20,12 @@ from streamproc import App, Stream, hopping
 
 MODULUS: Final = 1_000_003
 _RUN, _OUTPUTS = "FAULTS_RUN", "FAULTS_OUTPUTS"
+PACED: Final = Path("paced")
+"""As long as this file is where a worker runs, its functions take their time."""
 
 OUTPUTS: Final = ("plain", "chains", "windows", "ordered")
+COPIES: Final = "copies"
+"""What a later version of the app has besides: each visit as it came, again."""
 GROWING: Final = ("plain", "windows", "ordered")
 """Those of which no state is kept by the partitions of the source."""
 
@@ -32,7 +37,7 @@ class Visit(Struct):
     at: int
     words: list[str]
     takes_ms: float = 0
-    """How long a function of the app takes for it."""
+    """How long a function of the app takes for it, while the scene wants it to."""
     size: int = 0
     """So many bytes it has in `plain`."""
 
@@ -84,6 +89,7 @@ def app_of(run: Run) -> App:
         by_word = worked.flat_map(hits).key_by(lambda hit: hit.word, name="by-word")
         streams: dict[str, Callable[[], Any]] = {
             "plain": lambda: worked.map(plain),
+            COPIES: lambda: worked.map(plain),
             "chains": lambda: worked.fold(int, chained, name="chains"),
             "windows": lambda: by_word.window(hopping("10s", every="2s")).count(name="windows"),
             "ordered": lambda: by_word.in_order(name="order").fold(int, chained, name="ordered"),
@@ -95,7 +101,7 @@ def app_of(run: Run) -> App:
 
 def work(visit: Visit) -> Visit:
     """It may take its time."""
-    if visit.takes_ms:
+    if visit.takes_ms and PACED.exists():
         time.sleep(visit.takes_ms / 1000)
     return visit
 

@@ -12,7 +12,7 @@ USERS, WORDS = 40, 30
 LATE_MS = (0,) * 12 + (300, 900, 1_500, 5_000, 12_000)
 
 
-def visits(count: int, *, seed: int = 1, takes_ms: float = 1, every: int = 8) -> list[Given]:
+def visits(count: int, *, seed: int = 1, takes_ms: float = 0, every: int = 8) -> list[Given]:
     """So many visits; one of so many takes its time."""
     rng = random.Random(seed)
     found = []

@@ -19,7 +19,7 @@ from streamproc.runner import run
 from streamproc.settings import Settings, load_settings
 from streamproc.state.memory import MemoryDisk
 from streamproc.stop import Stop
-from tests.faults.app import OUTPUTS, Run, app_of
+from tests.faults.app import OUTPUTS, PACED, Run, app_of
 from tests.faults.inputs import one_of_each
 from tests.faults.oracle import Given, differences, expected
 from tests.faults.topics import read, rows_of, write
@@ -32,7 +32,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     # many epochs, and small ones
     "epoch_interval": "50ms",
     "epoch_records": "200",
-    "fetch_bytes": "16384",
+    "fetch_bytes": "4096",
     # no scene waits for what a large cluster is given time for
     "session_timeout": "3s",
     "heartbeat": "100ms",
@@ -65,6 +65,7 @@ class Scene:
         log = await open_log(Settings(broker=f"kafka://{self.direct}"))
         assert isinstance(log, KafkaLog)
         self.log = log
+        (self.folder / PACED).touch()
         return self
 
     async def __aexit__(
@@ -73,9 +74,8 @@ class Scene:
         for worker in self.workers:
             worker.kill()
         await self.log.close()
-        if error is not None:
-            for worker in self.workers:
-                print(f"--- {worker.name} ended with {worker.process.returncode} and said:\n{worker.words}")
+        for worker in self.workers:  # pytest shows it where the test has failed
+            print(f"--- {worker.name} ended with {worker.process.returncode} and said:\n{worker.words}")
 
     # ------------------------------------------------------------------------------------ what is read
 
@@ -118,7 +118,7 @@ class Scene:
 
     async def sharing(self, *machines: str, **settings: str) -> list[WorkerProcess]:
         """Workers of these machines that share the tasks and are in the midst of it."""
-        workers = [self.worker(machine, **settings) for machine in machines]
+        workers = [self.worker(machine, until_end=True, **settings) for machine in machines]
         tasks = 2 * len(self.source)
         for worker in workers:
             await worker.works_on({tasks // len(workers), -(-tasks // len(workers))})
@@ -154,8 +154,11 @@ class Scene:
         assert await self.read_so_far() < self.records, "the run is over before anything has happened to it"
 
     async def has_read(self, records: int) -> bool:
-        """Whether the group is through with so many records of the input."""
-        return await self.read_so_far() >= records
+        """Whether the group is through with so many records of the input; an error when nobody is left to read them."""
+        alive = any(worker.running for worker in self.workers)
+        found = await self.read_so_far() >= records
+        assert found or alive, "all workers have ended before"
+        return found
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, within_s: float = PATIENCE_S) -> None:
         give_up = time.monotonic() + within_s
@@ -171,6 +174,12 @@ class Scene:
             assert "Traceback" not in worker.words, worker.words
 
     # ------------------------------------------------------------------------------------ what came of it
+
+    async def finished(self, *workers: WorkerProcess) -> None:
+        """What is left is read at full speed; these end by themselves, and all that was written is right."""
+        (self.folder / PACED).unlink()
+        await self.ended(*workers)
+        await self.check()
 
     async def check(self) -> None:
         """What is visible is what the oracle says: every row, once, in the order of its key.

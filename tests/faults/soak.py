@@ -1,8 +1,8 @@
 """`trend` again and again, with what happens to workers: python -m tests.faults.soak MINUTES [RECORDS] [SEED].
 
 Each run is of one, two or three processes; every few seconds one is killed, paused, stopped, or another one joins. Then
-each window is compared with what a brute-force computation gives. A line a run; the first that is wrong ends the soak,
-with exit code 1, and leaves what its processes said.
+each window is compared with what a brute-force computation gives. A line a run, and one for all; the first run that is
+wrong ends the soak, with exit code 1, and leaves what its processes said.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Troubled:
         self.happened = Counter[str]()
         self._rng, self._folder, self._names = rng, folder, names
         self._living: dict[str, WorkerProcess] = {}
-        self._started = 0
+        self._all: list[WorkerProcess] = []
 
     async def run(self, workers: int) -> None:
         """From the first worker's start until all that live have ended by themselves."""
@@ -61,8 +61,10 @@ class Troubled:
             for worker in self._living.values():
                 code = await worker.ended(STUCK_S)
                 assert code == 0, f"{worker.name} ended with {code}"
+            for worker in self._all:
+                assert "Traceback" not in worker.words, f"{worker.name} met an error"
         finally:
-            for worker in self._living.values():
+            for worker in self._all:
                 worker.kill()
 
     def _over(self) -> bool:
@@ -76,8 +78,9 @@ class Troubled:
         machine = self._rng.choice(sorted(self._living))
         self._living[machine].kill()
         self.happened["kill"] += 1
-        if self._rng.random() < DISK_LOST:
-            shutil.rmtree(self._folder / machine)
+        disk = self._folder / machine
+        if self._rng.random() < DISK_LOST and disk.exists():
+            shutil.rmtree(disk)
             self.happened["disk lost"] += 1
         await asyncio.sleep(self._rng.choice((0, 0, 7)))  # at once, or when its session is over
         self._start(machine)
@@ -107,36 +110,47 @@ class Troubled:
         self._start(next(name for name in "abcdefgh" if name not in self._living))
 
     def _start(self, machine: str) -> None:
-        self._started += 1
-        self._living[machine] = WorkerProcess(
+        worker = WorkerProcess(
             self._folder,
-            f"{self._started}-{machine}",
+            f"{len(self._all) + 1}-{machine}",
             TARGET,
             ["--until-end", "--state-dir", machine],
             settings={"broker": f"kafka://{self._names.broker}", **SETTINGS},
             told=self._names.environment(),
         )
+        self._living[machine] = worker
+        self._all.append(worker)
 
 
-async def one_run(rng: random.Random, broker: str, records: int, workers: int, expected: Counter[Row]) -> str:
-    """What is to be said of it; raises AssertionError, which says where the processes' words are, when it is wrong."""
+async def one_run(
+    rng: random.Random, broker: str, records: int, workers: int, expected: Counter[Row]
+) -> tuple[int, Counter[str]]:
+    """How many windows it wrote, all of them right, and what happened to its workers.
+
+    Raises AssertionError, which says where the processes' words are, when it is wrong.
+    """
     names = Names("trend", broker, records, uuid4().hex[:6])
     folder = Path(tempfile.mkdtemp(prefix="streamproc-soak-"))
     troubled = Troubled(rng, folder, names)
-    began = time.monotonic()
     try:
         await troubled.run(workers)
-        found = compare(expected, [row for partition in await read(broker, names.results) for row in partition])
-        assert found == Found(expected.total(), 0, 0), f"{found.missing} windows are missing, {found.extra} are extra"
+        windows = await judged(names, expected)
     except AssertionError as error:
-        raise AssertionError(f"{_happened(troubled)}: {error}. What was said is in {folder}") from error
+        raise AssertionError(f"{_said(troubled.happened)}: {error}. What was said is in {folder}") from error
     shutil.rmtree(folder)
     await delete_all(broker, names.group)
-    return f"{time.monotonic() - began:5.1f} s  {found.right:,} windows right  {_happened(troubled)}"
+    return windows, troubled.happened
 
 
-def _happened(troubled: Troubled) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(troubled.happened.items())) or "nothing happened"
+async def judged(names: Names, expected: Counter[Row]) -> int:
+    """How many windows the run has written, each of which is as it must be; raises AssertionError."""
+    found = compare(expected, [row for partition in await read(names.broker, names.results) for row in partition])
+    assert found == Found(expected.total(), 0, 0), f"{found.missing} windows are missing, {found.extra} are extra"
+    return found.right
+
+
+def _said(happened: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(happened.items())) or "nothing happened"
 
 
 async def soak(broker: str, minutes: float, records: int, seed: int) -> None:
@@ -145,12 +159,15 @@ async def soak(broker: str, minutes: float, records: int, seed: int) -> None:
     source = await read(broker, Names("trend", broker, records, "").source)
     expected = expected_rows("trend", source, until_end=True)
     rng = random.Random(seed)
-    until, number = time.monotonic() + 60 * minutes, 0
-    while time.monotonic() < until:
+    until, number, all_happened = time.monotonic() + 60 * minutes, 0, Counter[str]()
+    while (began := time.monotonic()) < until:
         workers = WORKERS[number % len(WORKERS)]
         number += 1
-        said = await one_run(rng, broker, records, workers, expected)
-        print(f"{number:4}  {workers} at first  {said}", flush=True)
+        windows, happened = await one_run(rng, broker, records, workers, expected)
+        all_happened += happened
+        took = f"{time.monotonic() - began:5.1f} s"
+        print(f"{number:4}  {workers} at first  {took}  {windows:,} windows right  {_said(happened)}", flush=True)
+    print(f"{number} runs of {records:,} records, all of them right: {_said(all_happened)}")
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ async def working(scene: Scene, proxy: Proxy, *machines: str) -> list[WorkerProc
     """So many workers that have tasks, and have committed some of it."""
     scene.broker = proxy.bootstrap
     scene.settings["transaction_timeout"] = "60s"  # as above: what is over meanwhile is decided at its start
-    await scene.fill(visits(6_000, takes_ms=6))
+    await scene.fill(visits(8_000, takes_ms=20))
     return await scene.sharing(*machines)
 
 
@@ -46,8 +46,7 @@ async def test_killed(own_scene: Scene, own_proxy: Proxy, own_kafka: KafkaServer
     await asyncio.to_thread(own_kafka.kill)
     own_proxy.release(ends)
     await asyncio.to_thread(own_kafka.start)
-    await own_scene.ended(*workers)
-    await own_scene.check()
+    await own_scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -58,8 +57,7 @@ async def test_stopped(own_scene: Scene, own_proxy: Proxy, own_kafka: KafkaServe
     await asyncio.to_thread(own_kafka.stop)
     own_proxy.release(ends)
     await asyncio.to_thread(own_kafka.start)
-    await own_scene.ended(*workers)
-    await own_scene.check()
+    await own_scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -72,8 +70,7 @@ async def test_away_for_longer_than_a_session(own_scene: Scene, own_proxy: Proxy
     for worker in workers:
         await worker.said("no turn of the worker has ended (commit under way")
     await asyncio.to_thread(own_kafka.start)
-    await own_scene.ended(*workers)
-    await own_scene.check()
+    await own_scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -90,5 +87,4 @@ async def test_killed_three_times(own_scene: Scene, own_proxy: Proxy, own_kafka:
         if turn:
             worker = own_scene.worker("a")
         await own_scene.more_read()
-    await own_scene.ended(worker)
-    await own_scene.check()
+    await own_scene.finished(worker)

@@ -11,8 +11,7 @@ pytestmark = pytest.mark.timeout(120)
 async def test_undisturbed(scene: Scene) -> None:
     """Three workers, to which nothing happens; and a worker that has no disk goes on from their state."""
     await scene.fill(visits(8_000))
-    await scene.ended(scene.worker("a"), scene.worker("b"), scene.worker("c"))
-    await scene.check()
+    await scene.finished(scene.worker("a"), scene.worker("b"), scene.worker("c"))
 
 
 async def test_the_check_finds_what_is_wrong(scene: Scene) -> None:

@@ -12,7 +12,7 @@ from tests.faults.app import Visit
 from tests.faults.inputs import visits
 from tests.faults.oracle import Given
 from tests.faults.scene import FOREVER, Scene
-from tests.faults.worker_process import PATIENCE_S
+from tests.faults.worker_process import FINAL, PATIENCE_S
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -39,14 +39,13 @@ async def test_a_record_too_large_for_its_topic(scene: Scene) -> None:
     await scene.fill(given)
     workers = [scene.worker("a"), scene.worker("b")]
     for worker in workers:
-        assert await worker.ended() == 1
+        assert await worker.ended() == FINAL
     said = [worker.messages()[-1] for worker in workers]
     assert any("MESSAGE_TOO_LARGE: raise max.message.bytes of the topic" in one for one in said), said
     assert all(scene.topic("plain") in one for one in said), said
     assert await scene.members() == []
     await allow(scene, "plain", 50_000)
-    await scene.ended(scene.worker("a"), scene.worker("b"))
-    await scene.check()
+    await scene.finished(scene.worker("a"), scene.worker("b"))
 
 
 @pytest.mark.long
@@ -70,23 +69,24 @@ async def test_a_function_slower_than_a_session(scene: Scene) -> None:
 
 
 @pytest.mark.long
-async def test_a_producer_epoch_that_is_worn_out(scene: Scene) -> None:
-    """Transactions, and deaths, around the one behind which the producer is given another id."""
+@pytest.mark.parametrize("commits", [1, 12], ids=["dies around it", "lives across it"])
+async def test_a_producer_epoch_that_is_worn_out(scene: Scene, commits: int) -> None:
+    """Transactions, and deaths behind so many of them, around the one behind which the producer has another id."""
     slot = scene.folder / "a" / scene.run.group / "@slots" / "0"
     name = "worn-out"
     slot.parent.mkdir(parents=True)
     slot.write_text(f"{name}\n")
     await _wear_out(scene, name, LAST_EPOCH - 8)
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(8_000, takes_ms=20))
     worker = scene.worker()
     for _ in range(3):
-        await scene.more_read()
+        for _ in range(commits):
+            await scene.more_read()
         worker.kill()
         worker = scene.worker()
-    await scene.ended(worker)
+    await scene.finished(worker)
     producer = await _next_producer(scene, name)
     assert producer.epoch < 1_000, "it was worn out, and is another"
-    await scene.check()
 
 
 async def _wear_out(scene: Scene, name: str, epoch: int) -> None:

@@ -28,12 +28,14 @@ async def test_losses_everywhere(scene: Scene, proxy: Proxy) -> None:
     def one_in_sixty(request: Request) -> bool:
         return rng.random() < 1 / 60
 
-    for api in lossy:
-        proxy.lose(api, rng.choice(SIDES), where=one_in_sixty, times=None)
-        proxy.lose(api, rng.choice(SIDES), where=one_in_sixty, times=None, silently=True)
-    await scene.fill(visits(5_000))
-    await scene.ended(scene.worker("a"), scene.worker("b"))
-    await scene.check()
+    rules = [
+        proxy.lose(api, rng.choice(SIDES), where=one_in_sixty, times=None, silently=silently)
+        for api in lossy
+        for silently in (False, True)
+    ]
+    await scene.fill(visits(5_000, takes_ms=5))
+    await scene.finished(scene.worker("a"), scene.worker("b"))
+    assert sum(len(rule.frames) for rule in rules) > 5
 
 
 @pytest.mark.long
@@ -43,7 +45,7 @@ async def test_losses_everywhere(scene: Scene, proxy: Proxy) -> None:
 async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """Three of one worker's are lost, in three epochs; then two in a row."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(6_000, takes_ms=5))
     lost = [
         *(proxy.lose(api, side, nth=nth, silently=silently) for nth in (5, 9, 14)),
         proxy.lose(api, side, nth=20, times=2, silently=silently),
@@ -51,8 +53,7 @@ async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
     worker = scene.worker()
     for rule in lost:
         await asyncio.to_thread(rule.wait)
-    await scene.ended(worker)
-    await scene.check()
+    await scene.finished(worker)
 
 
 @pytest.mark.long
@@ -62,7 +63,7 @@ async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
 async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """The first is lost of a worker that begins, of one that joins it while it works, and of one that comes back."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=10))
+    await scene.fill(visits(8_000, takes_ms=20))
     rule = proxy.lose(api, side, silently=silently)
     first = scene.worker("a")
     await asyncio.to_thread(rule.wait)
@@ -75,8 +76,7 @@ async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, sile
     second.kill()
     second = scene.worker("b")
     await asyncio.to_thread(rule.wait)
-    await scene.ended(first, second)
-    await scene.check()
+    await scene.finished(first, second)
 
 
 @pytest.mark.long
@@ -84,14 +84,15 @@ async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, sile
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("api", OF_ANY_TIME, ids=lambda api: api.name)
 async def test_of_any_time(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
-    """Some are lost, and some in a row, while two workers share the work."""
+    """Some are lost, and three in a row, while two workers share the work."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=2))
-    proxy.lose(api, side, nth=2, silently=silently)
-    proxy.lose(api, side, nth=4, silently=silently)
-    proxy.lose(api, side, nth=10, times=3, silently=silently)
-    await scene.ended(scene.worker("a"), scene.worker("b"))
-    await scene.check()
+    await scene.fill(visits(8_000, takes_ms=20))
+    second, fourth = (proxy.lose(api, side, nth=nth, silently=silently) for nth in (2, 4))
+    three = proxy.lose(api, side, nth=10, times=3, silently=silently)
+    workers = scene.worker("a"), scene.worker("b")
+    for rule in (second, fourth, three, three, three):
+        await asyncio.to_thread(rule.wait)
+    await scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -101,29 +102,44 @@ async def test_held_up(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None
     """One stands still for longer than a session and a transaction last, and arrives then; the others pass."""
     scene.broker = proxy.bootstrap
     scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
-    await scene.fill(visits(6_000, takes_ms=6))
+    await scene.fill(visits(8_000, takes_ms=20))
     workers = await scene.sharing("a", "b")
     rule = proxy.hold(api, side)
     await asyncio.to_thread(rule.wait)
     await asyncio.sleep(4)
     proxy.release(rule)
-    await scene.ended(*workers)
-    await scene.check()
+    await scene.finished(*workers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("side", SIDES)
+async def test_offsets_held_up(scene: Scene, proxy: Proxy, side: Side) -> None:
+    """Those of a worker that joins stand still for longer than a session and a transaction last, and arrive then."""
+    scene.broker = proxy.bootstrap
+    scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
+    await scene.fill(visits(8_000, takes_ms=20))
+    first = scene.worker("a")
+    await first.works_on({8})
+    rule = proxy.hold(Api.OFFSET_FETCH, side)
+    second = scene.worker("b")
+    await asyncio.to_thread(rule.wait)
+    await asyncio.sleep(4)
+    proxy.release(rule)
+    await scene.finished(first, second)
 
 
 async def cut(scene: Scene, proxy: Proxy, *, silently: bool, seconds: float, times: int) -> None:
     """All connections of two workers, again and again, for so long."""
     scene.broker = proxy.bootstrap
     scene.settings |= {"transaction_timeout": "1500ms", "session_timeout": "2s"}
-    await scene.fill(visits(3_000 * (times + 1), takes_ms=6))
+    await scene.fill(visits(3_000 * (times + 1), takes_ms=20))
     workers = await scene.sharing("a", "b")
     for _ in range(times):
         await scene.more_read()
         proxy.cut(silently=silently)
         await asyncio.sleep(seconds)
         proxy.heal()
-    await scene.ended(*workers)
-    await scene.check()
+    await scene.finished(*workers)
 
 
 async def test_cut_for_longer_than_a_transaction_and_a_session(scene: Scene, proxy: Proxy) -> None:
@@ -146,7 +162,7 @@ async def test_cut_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, s
     """A worker alone: the network breaks there, for longer than its transaction may be open."""
     scene.broker = proxy.bootstrap
     scene.settings |= {"transaction_timeout": "1500ms", "session_timeout": "5s"}
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(6_000, takes_ms=5))
     rule = proxy.hold(api, side, nth=6)
     worker = scene.worker()
     for again in (True, False):
@@ -157,14 +173,13 @@ async def test_cut_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, s
         if again:
             rule = proxy.hold(api, side, nth=3)
         proxy.heal()
-    await scene.ended(worker)
-    await scene.check()
+    await scene.finished(worker)
 
 
 async def test_an_end_that_comes_late(scene: Scene, proxy: Proxy) -> None:
     """The EndTxn of one epoch arrives once more in the midst of the next ones: it ends none of them (KIP-890)."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(5_000))
+    await scene.fill(visits(5_000, takes_ms=5))
     worker_ends = proxy.delay(Api.END_TXN, "request", 0, times=3)
     worker = scene.worker()
     await asyncio.to_thread(worker_ends.wait)
@@ -173,5 +188,4 @@ async def test_an_end_that_comes_late(scene: Scene, proxy: Proxy) -> None:
         await asyncio.to_thread(between.wait)
         proxy.replay(worker_ends)
         proxy.release(between)
-    await scene.ended(worker)
-    await scene.check()
+    await scene.finished(worker)

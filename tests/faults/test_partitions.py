@@ -13,6 +13,7 @@ from tests.faults.app import GROWING
 from tests.faults.inputs import visits
 from tests.faults.oracle import Given
 from tests.faults.scene import Scene
+from tests.faults.worker_process import FINAL
 from tests.kafka.server import KafkaServer
 
 pytestmark = pytest.mark.timeout(180)
@@ -73,8 +74,7 @@ async def test_while_workers_run(growing: Scene) -> None:
     for worker in workers.values():
         worker.signal(signal.SIGTERM)
     await growing.ended(*workers.values())
-    await growing.ended(growing.worker("a"))
-    await growing.check()
+    await growing.finished(growing.worker("a"))
 
 
 @pytest.mark.long
@@ -90,8 +90,7 @@ async def test_between_two_runs(growing: Scene) -> None:
         await growing.add(parts)
     worker = growing.worker()
     await worker.said("has gained partitions 4, 5")
-    await growing.ended(worker, growing.worker("b"))
-    await growing.check()
+    await growing.finished(worker, growing.worker("b"))
 
 
 @pytest.mark.long
@@ -101,6 +100,6 @@ async def test_state_by_partition(scene: Scene) -> None:
     await scene.ended(scene.worker())
     await grow(scene)
     worker = scene.worker()
-    assert await worker.ended() == 1
+    assert await worker.ended() == FINAL
     assert f"topic {scene.topic('visits')!r} had 4 partitions" in worker.messages()[-1]
     assert await scene.wrong() == []

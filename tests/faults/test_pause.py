@@ -23,57 +23,53 @@ async def two(scene: Scene) -> tuple[WorkerProcess, WorkerProcess]:
 
 async def test_past_its_session(scene: Scene) -> None:
     """Others have its tasks when it goes on: it is told, drops what it had open, and takes part again."""
-    await scene.fill(visits(6_000, takes_ms=8))
+    await scene.fill(visits(8_000, takes_ms=20))
     paused, other = await two(scene)
     paused.pause()
     await other.works_on({8})
     await scene.more_read()
     paused.go_on()
-    await scene.ended(paused, other)
+    await scene.finished(paused, other)
     assert any("its epoch was dropped" in message for message in paused.messages()), paused.words
-    await scene.check()
 
 
 @pytest.mark.long
 async def test_past_its_session_on_one_disk(scene: Scene) -> None:
     """The other one cannot have the stores that it still holds, and makes its own beside them."""
-    await scene.fill(visits(10_000, takes_ms=10))
+    await scene.fill(visits(10_000, takes_ms=20))
     paused, other = await scene.sharing("a", "a", session_timeout="1s")
     paused.pause()
     await other.said("restoring beside it")
     await other.works_on({8})
     await scene.more_read()
     paused.go_on()
-    await scene.ended(paused, other)
-    await scene.check()
+    await scene.finished(paused, other)
 
 
 @pytest.mark.long
 async def test_alone_past_its_session_and_its_transaction(scene: Scene) -> None:
     """Nobody has taken its tasks: it takes them again."""
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(8_000, takes_ms=20))
     worker = scene.worker(session_timeout="1s", transaction_timeout="1s")
     for _ in range(3):
         await scene.more_read()
         worker.pause()
         await asyncio.sleep(2)
         worker.go_on()
-    await scene.ended(worker)
-    await scene.check()
+    await scene.finished(worker)
 
 
 @pytest.mark.long
 async def test_all_at_once(scene: Scene) -> None:
     """A machine that was suspended: all of its workers wake up with sessions and transactions that are over."""
-    await scene.fill(visits(12_000, takes_ms=4))
+    await scene.fill(visits(12_000, takes_ms=20))
     workers = await scene.sharing("a", "b", "c", session_timeout="1s", transaction_timeout="1s")
     for worker in workers:
         worker.pause()
     await asyncio.sleep(3)
     for worker in workers:
         worker.go_on()
-    await scene.ended(*workers)
-    await scene.check()
+    await scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -81,7 +77,7 @@ async def test_all_at_once(scene: Scene) -> None:
 async def test_at_random(scene: Scene, seed: int) -> None:
     """Ten pauses of any of three workers, about as long as a session."""
     rng = random.Random(seed)
-    await scene.fill(visits(20_000, seed=seed, takes_ms=5))
+    await scene.fill(visits(20_000, seed=seed, takes_ms=20))
     workers = [scene.worker(machine, session_timeout="1s", transaction_timeout="2s") for machine in "abc"]
     for _ in range(10):
         await scene.more_read()
@@ -90,8 +86,7 @@ async def test_at_random(scene: Scene, seed: int) -> None:
             worker.pause()
             await asyncio.sleep(rng.uniform(0.3, 2))
             worker.go_on()
-    await scene.ended(*workers)
-    await scene.check()
+    await scene.finished(*workers)
 
 
 @pytest.mark.long
@@ -100,7 +95,7 @@ async def test_at_random(scene: Scene, seed: int) -> None:
 async def test_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
     """A zombie: its commit stands still between two steps, its tasks go to another, then the commit goes on."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=8))
+    await scene.fill(visits(8_000, takes_ms=20))
     paused, other = await two(scene)
     name = (await paused.said("called")).rpartition(" ")[2]
     rule = proxy.hold(api, side, where=lambda request: name in (request.subject or name))
@@ -110,5 +105,4 @@ async def test_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side:
     await scene.more_read()
     proxy.release(rule)
     paused.go_on()
-    await scene.ended(paused, other)
-    await scene.check()
+    await scene.finished(paused, other)

@@ -34,7 +34,7 @@ async def leaves_in_time(worker: WorkerProcess) -> int:
 
 async def restored_again(scene: Scene) -> WorkerProcess:
     """A worker that has lost its disk, just started: it has all of its state to restore."""
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(6_000, takes_ms=10))
     worker = scene.worker()
     await scene.reached(0.6)
     worker.kill()
@@ -53,8 +53,7 @@ async def test_during_a_restore(scene: Scene, proxy: Proxy) -> None:
     assert await leaves_in_time(worker) == 0
     assert await scene.members() == []
     proxy.release(fetches)
-    await scene.ended(scene.worker())
-    await scene.check()
+    await scene.finished(scene.worker())
 
 
 @pytest.mark.long
@@ -69,14 +68,13 @@ async def test_during_a_slow_restore(scene: Scene, proxy: Proxy) -> None:
         await asyncio.to_thread(fetches.wait)
     assert await leaves_in_time(worker) == 0
     proxy.release(fetches)
-    await scene.ended(scene.worker())
-    await scene.check()
+    await scene.finished(scene.worker())
 
 
 @pytest.mark.long
 async def test_during_a_rebalance(scene: Scene) -> None:
     """Another member stands still, so that the group cannot be shared out anew."""
-    await scene.fill(visits(6_000, takes_ms=6))
+    await scene.fill(visits(8_000, takes_ms=20))
     still, leaves = await scene.sharing("a", "b")
     still.pause()
     joins = scene.worker("c")
@@ -84,36 +82,33 @@ async def test_during_a_rebalance(scene: Scene) -> None:
     assert await leaves_in_time(leaves) == 0
     assert await leaves_in_time(joins) == 0
     still.go_on()
-    await scene.ended(still)
-    await scene.check()
+    await scene.finished(still)
 
 
 @pytest.mark.long
 async def test_a_network_that_is_silent(scene: Scene, proxy: Proxy) -> None:
     """Nothing is answered, not even the goodbye."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(6_000, takes_ms=10))
     worker = scene.worker()
     await scene.more_read()
     proxy.cut(silently=True)
     await leaves_in_time(worker)
     proxy.heal()
-    await scene.ended(scene.worker())
-    await scene.check()
+    await scene.finished(scene.worker())
 
 
 @pytest.mark.long
 async def test_a_network_that_is_cut(scene: Scene, proxy: Proxy) -> None:
     """Every connection is refused."""
     scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000))
+    await scene.fill(visits(6_000, takes_ms=10))
     worker = scene.worker()
     await scene.more_read()
     proxy.cut()
     await leaves_in_time(worker)
     proxy.heal()
-    await scene.ended(scene.worker())
-    await scene.check()
+    await scene.finished(scene.worker())
 
 
 PATIENT = {"request_timeout": "30s", "transaction_timeout": "60s"}
@@ -123,7 +118,7 @@ PATIENT = {"request_timeout": "30s", "transaction_timeout": "60s"}
 @pytest.mark.parametrize("settings", [{}, PATIENT], ids=["", "patient"])
 async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServer, settings: dict[str, str]) -> None:
     """It takes connections and answers nothing, however long it is waited for."""
-    await own_scene.fill(visits(6_000))
+    await own_scene.fill(visits(6_000, takes_ms=10))
     own_scene.settings |= settings
     worker = own_scene.worker()
     await own_scene.more_read()
@@ -131,8 +126,7 @@ async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServ
     await asyncio.sleep(0.5)
     await leaves_in_time(worker)
     os.kill(own_kafka.pid, signal.SIGCONT)
-    await own_scene.ended(own_scene.worker())
-    await own_scene.check()
+    await own_scene.finished(own_scene.worker())
 
 
 @pytest.mark.long
@@ -144,5 +138,4 @@ async def test_a_broker_that_is_gone(own_scene: Scene, own_proxy: Proxy, own_kaf
     own_proxy.release(ends)
     await leaves_in_time(worker)
     await asyncio.to_thread(own_kafka.start)
-    await own_scene.ended(own_scene.worker())
-    await own_scene.check()
+    await own_scene.finished(own_scene.worker())

@@ -16,6 +16,8 @@ from msgspec import json
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 60.0
 """What has not come so far by then is stuck."""
+FINAL: Final = 2
+"""The exit code of a worker that it is of no use to start again."""
 
 
 class WorkerProcess:

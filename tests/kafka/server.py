@@ -68,11 +68,16 @@ exec "$@" 3<&- </dev/null
 """
 
 
+class PortTaken(RuntimeError):
+    """Somebody listens where the broker was to be."""
+
+
 class KafkaServer:
     """One KRaft process, broker and controller, on ports of its own of this machine.
 
     `folder` keeps the data and the broker's words; without one it is temporary, and goes with `close`.
-    `settings` are added to `SETTINGS`. Never more than one process at a time may use an object of this class.
+    `settings` are added to `SETTINGS`; `features` are levels of the cluster's features, the newest for all others.
+    Never more than one process at a time may use an object of this class.
 
     Clients of `bootstrap` talk to the broker. Clients of `proxied_bootstrap` are told, by the broker too, that it is
     at `proxy_port`: a proxy listens there and goes on to `proxied_port`.
@@ -87,6 +92,7 @@ class KafkaServer:
         port: int | None = None,
         heap: str = HEAP,
         settings: Mapping[str, str] | None = None,
+        features: Mapping[str, int] | None = None,
     ) -> None:
         self._java, self._class_path = java(), class_path()
         self._temporary = folder is None
@@ -96,6 +102,7 @@ class KafkaServer:
         self.proxied_port, self.proxy_port, self._controller_port = free[1:]
         self._heap = heap
         self._settings = {**SETTINGS, **(settings or {})}
+        self._features = features or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -122,7 +129,7 @@ class KafkaServer:
         """The broker answers: it is registered, and clients may use it. Its data are those of the last run."""
         assert not self.running, "the broker runs already"
         if listened_at(self.port):
-            raise RuntimeError(f"port {self.port} is taken: is there a broker at {self.bootstrap} already?")
+            raise PortTaken(f"port {self.port} is taken: is there a broker at {self.bootstrap} already?")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_properties()
         if not (self._data / "meta.properties").exists():
@@ -211,7 +218,9 @@ class KafkaServer:
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
 
     def _format(self) -> None:
-        command = self._command("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties))
+        features = [option for name, level in self._features.items() for option in ("--feature", f"{name}={level}")]
+        options = ("-t", CLUSTER_ID, "-c", str(self._properties), *features)
+        command = self._command("kafka.tools.StorageTool", "format", *options)
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_SECONDS)
         if done.returncode:
             raise RuntimeError(f"the broker's storage could not be formatted:\n{done.stdout}{done.stderr}")
@@ -289,10 +298,13 @@ def main() -> None:
     """Runs a broker in the foreground, until Ctrl-C; its data stay in the build folder."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 9092
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt), KafkaServer(folder=BUILD / "data" / str(port), port=port) as server:
-        print(NEXT.format(address=server.bootstrap, folder=server.folder.relative_to(ROOT)), flush=True)
-        server.wait()
-        sys.exit(f"the broker ended:\n{server.words()}")
+    try:
+        with suppress(KeyboardInterrupt), KafkaServer(folder=BUILD / "data" / str(port), port=port) as server:
+            print(NEXT.format(address=server.bootstrap, folder=server.folder.relative_to(ROOT)), flush=True)
+            server.wait()
+            sys.exit(f"the broker ended:\n{server.words()}")
+    except PortTaken as error:
+        sys.exit(f"{error} Take another port: make kafka KAFKA_PORT={19_092 if port == 9_092 else port + 1}")
 
 
 if __name__ == "__main__":

@@ -322,6 +322,38 @@ async def test_the_end_is_never_guessed(bench: Bench) -> None:
     await reading.close()
 
 
+@on_both
+async def test_what_a_transaction_holds_up_is_told(bench: Bench) -> None:
+    """From its first record on, however often Kafka is asked; no more once it has ended, nor of what is not read."""
+    reading = await Reading.begin(bench, 1)
+    (p,) = reading.partitions
+    await reading.write("a")
+    end = (await reading.log.ends([p]))[p]
+    writer = Transactions(await bench.client("holds"), bench.name("holds"), TIMING)
+    await writer.take(Deadline(10))
+    writer.send(p, rows("open"))
+    await writer._outbox.flush(writer._producer, Deadline(10))
+    assert reading.fetcher.held_up == {}
+
+    async def until(expected: dict[Partition, int]) -> None:
+        async with asyncio.timeout(30):
+            while reading.fetcher.held_up != expected:
+                reading.fetcher.take([p])
+                await asyncio.sleep(0.01)
+
+    reading.fetcher.seek(p, 0)
+    await until({p: end})
+    reading.fetcher.keep(())
+    assert reading.fetcher.held_up == {}
+    reading.fetcher.seek(p, end)
+    await until({p: end})
+    await writer.take(Deadline(10))  # aborts it
+    await reading.write("behind")
+    assert await reading.values(1) == ["behind"]
+    await until({})
+    await reading.close()
+
+
 @on_simulated
 async def test_a_broker_that_does_not_say_where_the_end_is_is_not_taken_to_be_at_it(bench: SimulatedBench) -> None:
     """-1 is no offset."""

@@ -23,6 +23,9 @@ from streamproc.kafka.requests import (
     LeaveGroup,
     ListOffsets,
     ListTopics,
+    NoAnswer,
+    OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Refused,
     Request,
@@ -38,13 +41,14 @@ from streamproc.log import (
     LogError,
     OffsetOutOfRange,
     Partition,
+    Rejected,
     Revoked,
     TaskInput,
     UnknownTopic,
     WireHeaders,
 )
 from tests.kafka.copying import TIMING, content, rows, settled, write
-from tests.kafka.meddling import Fate, Meddled, closed, done_and_closed, lost, refused, unanswered
+from tests.kafka.meddling import Fate, Meddled, answered, closed, done_and_closed, lost, refused, unanswered
 from tests.kafka.stage import FOREVER, Stage
 from tests.simulation.bench import Bench, Runs, SimulatedBench, on_both, on_simulated
 
@@ -368,6 +372,74 @@ async def test_records_offsets_and_metadata_become_visible_together(bench: Bench
     assert await a.log.committed(stage.group) == {p: (7, "clock=5"), q: (3, "é")}
     assert await stage.out() == ["#goal"]
     await stage.close()
+
+
+@on_both
+async def test_a_note_is_seen_from_outside_and_can_be_taken_back(bench: Bench) -> None:
+    """It is no part of an epoch, open or not; a position that the group reads on from cannot be taken back."""
+    stage = await Stage.set_up(bench)
+    a = await stage.alone()
+    noted = stage.outputs[1]
+    await a.commit(at=7)
+    assert await stage.committed() == 7  # which waits for its marker
+    a.send("open")
+    await a.source.note({noted: Committed(3, "half")})
+    position = {stage.inputs[0]: (7, "a-7")}
+    assert await a.log.committed(stage.group) == position | {noted: (3, "half")}
+    assert await a.source.committed([noted]) == {noted: (3, "half")}
+    await a.source.note({noted: None})
+    assert await a.log.committed(stage.group) == position
+    await a.source.note({noted: None})
+    with pytest.raises(Rejected, match="GROUP_SUBSCRIBED_TO_TOPIC"):
+        await a.source.note({stage.inputs[0]: None})
+    assert await a.log.committed(stage.group) == position
+    await a.commit("and more", at=8)
+    assert (await stage.out(), await stage.committed()) == (["open", "and more"], 8)
+    await stage.close()
+
+
+@on_both
+async def test_a_note_of_who_has_no_tasks_is_refused_and_changes_nothing(bench: Bench) -> None:
+    """Whoever was expelled learns that from its next poll or commit, as if it had noted nothing."""
+    stage = await Stage.set_up(bench)
+    a = await (await stage.worker()).join()
+    note = {stage.outputs[0]: Committed(3, "")}
+    with pytest.raises(Fenced, match="has no tasks of group"):
+        await a.source.note(note)
+    await a.assigned()
+    await stage.outside.dismiss(stage.group, "a")
+    with pytest.raises(Refused, match="UNKNOWN_MEMBER_ID"):
+        await a.source.note(note)
+    with pytest.raises(Fenced):
+        await a.commit("x", at=1)
+    assert await stage.outside.committed(stage.group) == {}
+    await stage.close()
+
+
+@pytest.mark.parametrize("kind", [OffsetCommit, OffsetDelete])
+def test_a_note_is_tried_once(runs: Runs, kind: type[Request[Any]]) -> None:
+    """Whoever notes decides whether to try again: of what was not answered, of what passes, of what does not."""
+
+    async def scenario(bench: Bench) -> None:
+        stage = await Stage.set_up(bench)
+        a = await stage.alone()
+        notes = {stage.outputs[0]: Committed(3, ""), stage.outputs[1]: None}
+        for fate, error in (
+            (closed, NoAnswer),
+            (refused(Code.NOT_COORDINATOR), Refused),
+            (answered(lambda request: {stage.outputs[0]: Code.COORDINATOR_LOAD_IN_PROGRESS}), Refused),
+            (refused(Code.GROUP_AUTHORIZATION_FAILED), Rejected),
+        ):
+            before = len(a.cluster.all(kind))
+            a.cluster.meddle(kind, fate)
+            with pytest.raises(error):
+                await a.source.note(notes)
+            assert len(a.cluster.all(kind)) - before == 1
+        await a.source.note(notes)
+        assert await a.log.committed(stage.group) == {stage.outputs[0]: (3, "")}
+        await stage.close()
+
+    runs(scenario)
 
 
 @on_both

@@ -164,7 +164,7 @@ async def _settled(client: Any, request: Any) -> Any:
 
 @scene
 async def test_a_worker_that_gives_up_its_tasks_too_late_is_fenced(group: Group) -> None:
-    """Scenario 16: its last commit is refused, and when it joins again it gets a share like any other."""
+    """Its last commit is refused, and when it joins again it gets a share like any other."""
     a = await group.start("a")
     await group.shared_out(a)
     refused: list[int] = []
@@ -204,7 +204,7 @@ async def test_heartbeats_go_on_while_tasks_are_given_up(group: Group) -> None:
 
 @scene
 async def test_of_two_processes_of_one_name_the_older_one_ends(group: Group) -> None:
-    """D8, scenario 5: it is told Replaced once and for all; they do not take the tasks from one another for ever."""
+    """It is told Replaced once and for all; they do not take the tasks from one another for ever."""
     older = await group.start("a")
     await group.shared_out(older)
     under = older.member.membership
@@ -258,6 +258,7 @@ async def test_a_rolling_upgrade_passes_the_tasks_to_the_new_plan_when_most_have
     new = [await group.start("a", plan="new")]
     await until(lambda: new[0].tasks == frozenset())
     await group.shared_out(*old[1:], new[0])
+    assert [worker.member.outvoted for worker in (*old[1:], new[0])] == [False, False, True]
     old[1].kill()
     new.append(await group.start("b", plan="new"))
     await group.shared_out(*new, old[2])
@@ -315,7 +316,7 @@ async def test_another_application_in_the_group_is_named(kafka: str) -> None:
 async def test_a_process_that_stood_still_for_longer_than_its_session_is_fenced(
     kafka: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Scenario 18: it says so loudly, has lost its membership, and comes back by itself."""
+    """It says so loudly, has lost its membership, and comes back by itself."""
     group = Group(Real(kafka), "blocked")
     try:
         worker = await group.start("a")
@@ -332,7 +333,7 @@ async def test_a_process_that_stood_still_for_longer_than_its_session_is_fenced(
 
 
 async def test_a_broker_that_is_killed_and_comes_back_costs_nobody_its_membership(own_kafka: KafkaServer) -> None:
-    """Scenario 14: within the session. Nobody is told anything; the group goes on where it was."""
+    """Within the session. Nobody is told anything; the group goes on where it was."""
     group = Group(Real(own_kafka.bootstrap), "killed", AT_ONCE)
     try:
         a = await group.start("a")

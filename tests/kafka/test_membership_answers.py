@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
@@ -225,6 +226,34 @@ async def test_a_join_goes_on_until_there_is_a_coordinator_and_says_so(
     cluster.script[JoinGroup] = [joins(1)]
     await asyncio.sleep(3)
     assert await assigned(member) == {0, 1, 2, 3}
+    await member.leave()
+
+
+@in_virtual_time
+async def test_who_missed_a_generation_is_there_for_the_next() -> None:
+    """However short the time for joining, and however often: else the next goes on without it, and so for ever."""
+    cluster = Scripted()
+    cluster.script[SyncGroup] = [Code.REBALANCE_IN_PROGRESS]
+    timing = TIMING._replace(rebalance=1_000)
+    member = Member(cluster, "trending", "w1", TASKS, timing)
+    member.start()
+    await asyncio.sleep(30)
+    joins_at = [at for at, request in cluster.sent if isinstance(request, JoinGroup)]
+    assert max(after - before for before, after in pairwise(joins_at)) < timing.rebalance / 5_000
+    await member.leave()
+
+
+@in_virtual_time
+async def test_a_first_join_is_repeated_when_all_had_time_to_join_and_a_members_soon() -> None:
+    """The first, repeated, would take its own place; another changes nothing, and finds a coordinator that is new."""
+    cluster = Scripted()
+    cluster.script[JoinGroup] = [SILENCE, joins(1), SILENCE, joins(2)]
+    cluster.script[Heartbeat] = [Code.REBALANCE_IN_PROGRESS, None]
+    member = a_member(cluster)
+    await asyncio.sleep(20)
+    first, again, second, once_more = (at for at, request in cluster.sent if isinstance(request, JoinGroup))
+    assert again - first > (TIMING.rebalance + TIMING.request) / 1000
+    assert once_more - second < TIMING.session / 1000
     await member.leave()
 
 
@@ -460,7 +489,7 @@ async def test_an_answer_to_a_join_that_was_lost_does_not_make_a_member_its_own_
     cluster = Scripted()
     cluster.script[JoinGroup] = [SILENCE, joins(1)]
     member = a_member(cluster)
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(12.5)
     await assigned(member)
     cluster.script[Heartbeat] = [Code.FENCED_INSTANCE_ID]
     await end_of(member, Fenced)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.kafka.server import KafkaServer, answers
+from tests.kafka.server import HOST, KafkaServer, answers
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
@@ -75,6 +76,19 @@ def test_stopped_while_it_hangs(own_kafka: KafkaServer) -> None:
     os.kill(pid, signal.SIGSTOP)
     own_kafka.stop()
     assert gone(pid)
+
+
+def test_its_port_is_taken(kafka_programs: None) -> None:
+    """`make kafka` names the way out, without a traceback."""
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        command = (sys.executable, "-m", "tests.kafka.server", str(port))
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"port {port} is taken: is there a broker at {HOST}:{port} already? "
+        f"Take another port: make kafka KAFKA_PORT={port + 1}\n"
+    )
 
 
 def test_its_owner_is_killed(kafka_programs: None) -> None:

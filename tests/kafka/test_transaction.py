@@ -366,19 +366,25 @@ async def test_the_membership_of_a_commit_is_that_of_the_reading(bench: Bench) -
 
 @on_both
 async def test_the_last_epoch_of_who_gives_up_its_tasks_is_where_the_next_begins(bench: Bench) -> None:
-    """Between `Revoked` and `release` a commit is accepted; behind it not."""
-    stage = await Stage.set_up(bench, 1)
+    """Between `Revoked` and `release` a commit is accepted, and the next owner goes on there; behind it none is."""
+    stage = await Stage.set_up(bench)
     a = await stage.alone()
-    await stage.feed("x", "y", "z")
-    await a.chunk()
+    for number in (0, 1):
+        await stage.feed("x", "y", "z", to=number)
+        assert len((await a.chunk(number)).offsets) == 3
     b = await (await stage.worker("b")).join()
     await a.revoked()
-    await a.commit("x", "y", at=2)
+    a.send("x", "y", to=0)
+    a.send("x", "y", to=1)
+    await a.sink.commit({partition: Committed(2, "last") for partition in stage.inputs})
     await a.source.release()
     assert "released" in str(await fenced(a, "z", at=3))
-    owner = b if await b.assigned() else a
-    assert (await owner.chunk()).offsets[0] == 2 if owner is b else await a.assigned() == {0}
-    assert (await stage.out(), await stage.committed()) == (["x", "y"], 2)
+    (moved,) = await b.assigned()
+    assert (await b.source.committed(stage.inputs))[stage.inputs[moved]] == (2, "last")
+    assert list((await b.chunk(moved)).offsets) == [2]
+    await b.commit("z", at=3, of=moved, to=moved)
+    assert (await stage.out(moved), await stage.committed(moved)) == (["x", "y", "z"], 3)
+    assert (await stage.out(1 - moved), await stage.committed(1 - moved)) == (["x", "y"], 2)
     await stage.close()
 
 
@@ -404,11 +410,16 @@ async def test_who_was_replaced_by_its_own_name_ends(bench: Bench) -> None:
     """FENCED_INSTANCE_ID, in the same generation: Replaced, each time, and nothing visible."""
     stage = await Stage.set_up(bench)
     a = await stage.alone()
-    generation = a.source.membership.generation
+    before = a.source.membership
     a.send("zombie")
     again = await (await stage.worker("a")).join_without_sink()
     assert await again.assigned() == {0, 1}
-    assert again.source.membership.generation == generation
+    assert again.source.membership.generation == before.generation
+    writer = Transactions(a.cluster, bench.name("raw"), TIMING)
+    with pytest.raises(OldMembership) as caught:
+        await writer.commit(before, {stage.inputs[0]: Committed(1, "")})
+    assert caught.value.code == Code.FENCED_INSTANCE_ID
+    await writer.settle()
     for _ in range(2):
         with pytest.raises(Replaced):
             await a.commit(at=1)
@@ -924,7 +935,7 @@ def test_committed_offsets_are_told_when_no_transaction_holds_them(runs: Runs, e
 
 @pytest.mark.parametrize("code", [Code.NOT_COORDINATOR, Code.COORDINATOR_LOAD_IN_PROGRESS, Code.REQUEST_TIMED_OUT])
 def test_a_coordinator_that_is_elsewhere_is_no_group_without_offsets(runs: Runs, code: int) -> None:
-    """D5: the error of the whole answer is never read as "nothing committed"."""
+    """The error of the whole answer is never read as "nothing committed"."""
 
     async def scenario(bench: Bench) -> None:
         stage = await Stage.set_up(bench)

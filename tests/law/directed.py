@@ -42,6 +42,7 @@ def process(parent: int, *, after: int = 3, alarm: int | None = None, poison: bo
 WINDOWED = rekeyed(window(2, "sum", size=20, every=10, grace=3))
 COUNTED = rekeyed(window(2, "count", grace=3))
 SESSIONS = rekeyed(session(2, "last"), node("late", 3, topic=True), window(3, "count"))
+SHORT_SESSIONS = straight(session(0, "count", gap=2, grace=0), partitions=1)
 TOP = rekeyed(
     window(2, "odd"),
     node("partial", 3, n=1, per=False, sessions=False),

@@ -142,6 +142,9 @@ class DoorSource:
         self.doubts.stable(partitions)
         return await self.doors.wait("source.committed", self.source.committed, partitions)  # type: ignore[no-any-return]
 
+    async def note(self, offsets: Mapping[Partition, Committed | None]) -> None:
+        await self.doors.wait("source.note", self.doubts.note, self.source, offsets)
+
     def at_end(self, partitions: Collection[Partition]) -> Collection[Partition]:
         return self.source.at_end(partitions)  # type: ignore[no-any-return]
 

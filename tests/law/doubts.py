@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streamproc.in_process import InProcessLog, InProcessSink
-from streamproc.log import Aborted, Chunk, Columns, Committed, LogError, Partition, Unknown
+from streamproc.log import Aborted, Chunk, Columns, Committed, LogError, Partition, Rejected, Unknown
 
 
 class _Undecided(NamedTuple):
@@ -34,6 +34,7 @@ class Doubts:
         self.rate = rate
         self.happened = 0
         self._rng = rng
+        self._notes_rng = random.Random(repr(rng.getstate()))
         self._undecided: dict[tuple[str, str], _Undecided] = {}
         self._hidden: dict[Partition, tuple[int, int]] = {}
         """From which offset on a partition's records cannot be read yet, and for how many looks."""
@@ -74,6 +75,16 @@ class Doubts:
             raise LogError("no answer")
         self.decide(sink.name)
         await sink.abort()
+
+    async def note(self, source: Any, offsets: Mapping[Partition, Committed | None]) -> None:
+        """As `Source.note`: refused, done without an answer, or done."""
+        rng = self._notes_rng
+        fate = rng.choice(("refused", "no answer")) if rng.random() < self.rate else "done"
+        if fate == "refused":
+            raise rng.choice((LogError, Rejected))(fate)
+        await source.note(offsets)
+        if fate == "no answer":
+            raise LogError(fate)
 
     def most(self) -> int:
         """How many records one look gives."""

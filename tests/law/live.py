@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from streamproc import App, Stream, WindowResult, tumbling
 from streamproc.clock import ManualClock
@@ -33,9 +34,12 @@ class SlowLog(MemoryLog):
 
 
 class Live:
-    """Counts of readings in ten milliseconds, from two partitions: of a topic, re-keyed, or of two in one task."""
+    """Counts of readings in ten milliseconds, from two partitions: of a topic, re-keyed, or of two in one task.
 
-    def __init__(self, *, merged: bool = False) -> None:
+    That counts them itself, or (`apart`) re-keys them and keeps no state.
+    """
+
+    def __init__(self, *, merged: bool = False, apart: bool = False) -> None:
         self.app = App("live", on_error="skip")
         self.partitions = (
             [Partition("left", 0), Partition("right", 0)] if merged else [Partition("left", n) for n in (0, 1)]
@@ -46,10 +50,10 @@ class Live:
             right = self.app.topic("right", value=Reading, timestamp="at")
 
             @self.app.stream(left, right, to=counts)
-            def counted_both(
-                left: Stream[bytes, Reading], right: Stream[bytes, Reading]
-            ) -> Stream[bytes, WindowResult[bytes, int]]:
-                return left.merge(right).window(tumbling("10ms")).count()
+            def counted_both(left: Stream[bytes, Reading], right: Stream[bytes, Reading]) -> Any:
+                both: Stream[Any, Reading] = left.merge(right)
+                keyed = both.key_by(lambda reading: reading.level) if apart else both
+                return keyed.window(tumbling("10ms")).count()
         else:
 
             @self.app.stream(left, to=counts)
@@ -129,9 +133,9 @@ def slow_fetch() -> str:
     return live.wrong([(0, 2), (10, 2), (20, 2)], late=0)
 
 
-def idle(happens: Callable[[Live], None], *, merged: bool = False) -> str:
+def idle(happens: Callable[[Live], None], *, merged: bool = False, apart: bool = False) -> str:
     """A partition read to its end and silent for 30 s is left out; what it then sends for a closed window is late."""
-    live = Live(merged=merged)
+    live = Live(merged=merged, apart=apart)
     live.send(1, 4)
     live.send(0, 5, 15, 25)
     live.turns(20)
@@ -151,6 +155,11 @@ def idle(happens: Callable[[Live], None], *, merged: bool = False) -> str:
 def idle_and_a_crash() -> str:
     """The decision is recorded with the offset: a restart repeats it."""
     return idle(Live.crash) or idle(Live.crash, merged=True)
+
+
+def idle_and_a_crash_of_a_stage_without_state() -> str:
+    """So is what was closed without the partition."""
+    return idle(Live.crash, merged=True, apart=True)
 
 
 def idle_without_a_crash() -> str:

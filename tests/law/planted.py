@@ -251,6 +251,35 @@ def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "process", process)
 
 
+@bug("a session is late a gap later")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """By ts + gap + grace: the record may fall within the gap of a session that has closed."""
+
+    def clocks(session: Session, batch: Batch) -> list[int | None]:
+        wait = session.gap_ms + session.graces[0]
+        pairs = zip(batch.timestamps, batch.clocks or (), strict=True)
+        return [clock if clock is not None and timestamp + wait < clock else None for timestamp, clock in pairs]
+
+    _judge_sessions(patch, clocks)
+
+
+@bug("a session is late at ts + grace, not behind it")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """With a grace of 0 each record in order is late: its clock is itself."""
+    _judge_sessions(patch, lambda _, batch: [None if clock is None else clock + 1 for clock in batch.clocks or ()])
+
+
+def _judge_sessions(patch: pytest.MonkeyPatch, clocks: Callable[[Session, Batch], list[int | None]]) -> None:
+    real = Session.process
+
+    def process(self: Session, batch: Batch, side: int = 0) -> Batch:
+        if batch.clocks is not None:
+            batch = Batch(batch.keys, batch.values, batch.timestamps, clocks(self, batch), batch.origins, batch.headers)
+        return real(self, batch, side)
+
+    patch.setattr(Session, "process", process)
+
+
 def _hold(cls: type[Any], hold: Callable[[Any], int]) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         def passes_on(self: Any) -> int:
@@ -673,15 +702,24 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @bug("that a partition was idle is not recorded")
 def _(patch: pytest.MonkeyPatch) -> None:
+    BUGS["what was closed without an idle partition is not recorded"](patch)
     patch.setattr(SourceReader, "metadata", lambda self: {"clock": self.clock, "idle": False})
+
+
+@bug("what was closed without an idle partition is not recorded")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real = SourceReader.leave_behind
+
+    def leave_behind(self: SourceReader, watermark: int) -> None:
+        if not self.idle:
+            real(self, watermark)
+
+    patch.setattr(SourceReader, "leave_behind", leave_behind)
 
 
 @bug("a record after idleness is judged by its partition's old clock")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def wake(self: SourceReader, watermark: int) -> None:
-        self.idle = False
-
-    patch.setattr(SourceReader, "wake", wake)
+    patch.setattr(SourceReader, "leave_behind", lambda self, watermark: None)
 
 
 @bug("one record seventy years ahead moves the clock")

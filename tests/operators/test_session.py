@@ -125,6 +125,14 @@ def test_a_record_in_order_is_never_late() -> None:
     assert outcome.values() == [WindowResult("a", 0, 8, list(range(9)))]
 
 
+def test_a_record_is_late_by_its_own_time_though_its_session_is_open() -> None:
+    """Whatever the gap: the session that it would be of ends at its last record that was not late."""
+    rows = partition([("a", 1, 0), ("a", 2, 10), ("a", 3, 6), ("a", 4, 7), ("a", 5, 12)])
+    outcome = run(Session(30, Bag(), grace_ms=3), rows)
+    assert [row.value for row in outcome.late] == [3]
+    assert outcome.values() == [WindowResult("a", 0, 12, [1, 2, 4, 5])]
+
+
 def test_rows_are_sorted_by_end_start_and_key_bytes() -> None:
     """Not by key or arrival: an earlier end first, then an earlier start, then the key's bytes."""
     rows = partition(

@@ -282,7 +282,7 @@ def play_scenario(
         with (
             patch.object(purging, "PURGE_RECORDS", scenario.purge_records),
             patch.object(transactions, "EXHAUSTED", scenario.epochs),
-            patch.dict(DEFAULTS, scenario.topics),  # type: ignore[arg-type] # a Mapping to all others
+            patch.dict(DEFAULTS, scenario.topics),
         ):
             seen = run(_seen(scenario, app, rng, history, script))
         return Played(judge(seen, answer_of(scenario)), history)

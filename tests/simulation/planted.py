@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from streamproc.kafka.requests import (
     Code,
     Fetch,
     Heartbeat,
+    JoinGroup,
     Membership,
     NoAnswer,
     OffsetFetch,
@@ -141,6 +142,29 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return found._replace(gone=sorted({member.instance for member in members.values()}.union(found.gone)))
 
     patch.setattr(leadership, "decide", decided)
+
+
+@bug("a first join that takes long is given up")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """Sent again it takes the place of the first; if the others have a generation by then, another one begins."""
+    real = Session._patience_s
+
+    def patience_s(self: Session, message: Any) -> float:
+        return self._session_s / 3 if isinstance(message, JoinGroup) else real(self, message)
+
+    patch.setattr(Session, "_patience_s", patience_s)
+
+
+@bug("who comes back does not take back its id")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """It finds out by its first commit that it was fenced, and joins once more: all others have to do that, too."""
+    real = Transactions.take_back
+
+    def take_back(self: Transactions) -> None:
+        if self._taken_over:
+            real(self)
+
+    patch.setattr(Transactions, "take_back", take_back)
 
 
 @bug("the gone are not fenced")
@@ -283,6 +307,38 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @bug("aborted records are read")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fetching, "Fetch", partial(Fetch, committed=False))
+
+
+# ------------------------------------------------------------------------------------ silence
+
+
+@bug("a partition is idle though a transaction is open at its end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """A9: what is in it may yet be committed."""
+    _patch_ends(patch, lambda self, partitions: self.bounds("stable", partitions))
+
+
+@bug("a partition is idle as it was at its end before")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """A9: the wall clock goes on while a worker stands still, and so do the partitions."""
+
+    async def reached(_: KafkaLog, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    _patch_ends(patch, reached)
+
+
+def _patch_ends(
+    patch: pytest.MonkeyPatch,
+    ends_of_sources: Callable[[KafkaLog, Sequence[Partition]], Awaitable[Mapping[Partition, int]]],
+) -> None:
+    real = KafkaLog.ends
+
+    async def ends(self: KafkaLog, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        of_changelogs = all(partition.topic.endswith("-changelog") for partition in partitions)
+        return await (real if of_changelogs else ends_of_sources)(self, partitions)
+
+    patch.setattr(KafkaLog, "ends", ends)
 
 
 # ------------------------------------------------------------------------------------ state

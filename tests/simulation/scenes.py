@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from streamproc import App, Stream, tumbling
+from streamproc import App, Stream
 from streamproc.kafka.requests import (
     Cluster,
     CreateTopic,
     EndTxn,
+    Fetch,
     Heartbeat,
     InitProducerId,
+    JoinGroup,
     LeaveGroup,
     Produce,
     Request,
@@ -231,6 +231,42 @@ def workers_that_come_and_leave() -> str:
     return played(script, workers=1, live_s=40, steps=200)
 
 
+def first_joins_that_take_long() -> str:
+    """An empty group waits for more members, for longer than a third of a session: nobody joins a second time."""
+
+    async def script(world: World, program: Program) -> None:
+        await until(lambda: sum(tasks_of(world, number) for number in range(4)) == ALL)
+        joined = [h.who for h in world.history if isinstance(h.request, JoinGroup) and h.what == "waits"]
+        assert len(joined) == len(set(joined)), f"joins: {', '.join(joined)}"
+
+    return played(script, workers=4, settings={"session_timeout": f"{SESSION_S}s"})
+
+
+def away_for_a_generation() -> str:
+    """A stands still for longer than a session; B has led a generation without it, and fenced it. A joins once.
+
+    That it is out of the group A learns by a heartbeat: there is nothing to commit.
+    """
+
+    async def script(world: World, program: Program) -> None:
+        found, processes = doors(world), world.processes
+        await until(lambda: tasks_of(world, 0) == tasks_of(world, 1) == ALL // 2)
+        await asyncio.sleep(2)
+        first = processes.slots[0]
+        processes.pause(first, first.process, 3 * SESSION_S)
+        await until(lambda: tasks_of(world, 1) == ALL)
+        found[A].meddle(Fetch, closed, times=10)
+        await until(lambda: tasks_of(world, 0) == tasks_of(world, 1) == ALL // 2)
+        began = positions(world, 0)
+        program.append_share(0.6)
+        await until(lambda: positions(world, 0) > began + 5)
+        await asyncio.sleep(2)
+        joins = [str(told) for told in world.history if told.what.startswith(f"{A}: joins")]
+        assert len(joins) == 2, joins[-1]
+
+    return played(script, live_s=60, settings={"session_timeout": f"{SESSION_S}s"})
+
+
 def killed_in_mid_commit() -> str:
     """A is killed when its offsets are under way. B has its tasks when A's session is over, not its transaction."""
 
@@ -276,41 +312,6 @@ def dropped_before_it_was_read() -> str:
 
 def _numbers(at_ms: int) -> Columns:
     return Columns([None] * 5, [b"%d" % n for n in range(5)], [at_ms] * 5)
-
-
-def old_records_in_a_new_partition() -> str:
-    """They are late where windows have closed without them: no alarm, and no second row of a window."""
-    app = App("grown", idle=None)
-
-    @app.stream(app.topic("numbers", value=int, grace="1s"), to=app.topic("out"))
-    def one(numbers: Stream[bytes, int]) -> Any:
-        return numbers.key_by(lambda v: v % 2).window(tumbling("10s")).count().map(lambda row: [row.start, row.value])
-
-    def send(world: World, number: int, *seconds: int) -> None:
-        columns = Columns([b"k"] * len(seconds), [b"%d" % at for at in seconds], [at * 1_000 for at in seconds])
-        world.append({Partition("numbers", number): columns})
-
-    async def main() -> str:
-        world = World(app, random.Random(1), workers=2)
-        world.create("numbers", 2)
-        for number in range(2):
-            send(world, number, *range(number, 34, 2))
-        await world.run_for(10)
-        world.grow("numbers", 3)
-        send(world, 2, 5, 15, 25, 31, 35)
-        await world.run_for(10)
-        for number in range(3):
-            send(world, number, 50 + number)
-        await world.run_to_end()
-        found: dict[int, int] = {}
-        for partition, columns in (await world.contents()).items():
-            for value in columns.values if partition.topic == "out" else ():
-                start, count = msgspec.json.decode(value or b"")
-                found[start // 1_000] = found.get(start // 1_000, 0) + count
-        wanted = {0: 10, 10: 10, 20: 10, 30: 4 + 2, 50: 3}
-        return f"alarm: {world.alarms[0]}" if world.alarms else "" if found == wanted else f"{found} are not {wanted}"
-
-    return run(main())
 
 
 def a_disk_that_is_too_old() -> str:

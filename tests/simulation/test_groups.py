@@ -2,8 +2,10 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
+from streamproc.kafka.consumer_protocol import pack_subscription
 from streamproc.kafka.requests import (
     Code,
     DeleteGroup,
@@ -14,6 +16,7 @@ from streamproc.kafka.requests import (
     Membership,
     NoAnswer,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Refused,
     SyncGroup,
@@ -315,6 +318,31 @@ async def test_offsets_outside_of_transactions(bench: Bench) -> None:
     old = membership._replace(generation=0)
     assert await ask(client, OffsetCommit(old, {p: Committed(4, "")})) == {p: Code.ILLEGAL_GENERATION}
     assert await ask(client, OffsetFetch(group, [p])) == {p: (3, "")}
+
+
+@on_both
+async def test_offsets_are_deleted_but_those_of_topics_that_a_member_reads(bench: Bench) -> None:
+    """KIP-496; whoever asks. A member that does not say what it reads is taken to read all."""
+    client = await bench.client("a")
+    [p, q] = await create(bench, client, "in", 2)
+    [other] = await create(bench, client, "other")
+    nowhere = p._replace(topic=bench.name("nowhere"))
+    group = bench.name("g")
+    assert await refused(client, OffsetDelete(group, [p])) == Code.GROUP_ID_NOT_FOUND
+    says = pack_subscription([p.topic], b"")
+    joined = await ask(client, msgspec.structs.replace(joining(group, "w1"), metadata=says))
+    membership = await sync(client, group, "w1", joined)
+    await ask(client, OffsetCommit(membership, {p: Committed(1, ""), q: Committed(2, ""), other: Committed(3, "")}))
+    subscribed, unknown = Code.GROUP_SUBSCRIBED_TO_TOPIC, Code.UNKNOWN_TOPIC_OR_PARTITION
+    assert await ask(client, OffsetDelete(group, [p, other, nowhere])) == {p: subscribed, nowhere: unknown}
+    assert await ask(client, OffsetFetch(group, None)) == {p: (1, ""), q: (2, "")}
+    await ask(client, OffsetCommit(membership, {other: Committed(4, "")}))
+    joined = await ask(client, joining(group, "w1", membership.member))
+    membership = await sync(client, group, "w1", joined)
+    assert await ask(client, OffsetDelete(group, [other])) == {other: subscribed}
+    await ask(client, LeaveGroup(group, "", "w1"))
+    assert await ask(client, OffsetDelete(group, [p, other])) == {}
+    assert await ask(client, OffsetFetch(group, None)) == {q: (2, "")}
 
 
 @on_both

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from streamproc.kafka.consumer_protocol import subscribed_topics
 from streamproc.kafka.requests import (
     Code,
     DescribedMember,
@@ -130,6 +131,13 @@ class ClassicGroup:
         if not transactional:
             self._members.heard(self._members[member])
         return Code.NONE
+
+    def reads(self, topic: str) -> bool:
+        """Whether a member has subscribed to the topic, or has said what the broker does not understand."""
+        try:
+            return any(topic in subscribed_topics(member.metadata) for member in self._members)
+        except ValueError:
+            return True
 
     def described(self) -> GroupState:
         """From outside."""

@@ -14,6 +14,7 @@ from streamproc.kafka.requests import (
     JoinGroup,
     LeaveGroup,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Producer,
     Refused,
@@ -118,6 +119,20 @@ class GroupCoordinator:
         if group is None or code != Code.NONE:
             return {**refused, **dict.fromkeys(known, code)}
         return {**refused, **group.offsets.commit(known)}
+
+    def delete_offsets(self, request: OffsetDelete) -> Mapping[Partition, int]:
+        """What was not forgotten: offsets of topics that do not exist, or that a member reads."""
+        group = self._groups.get(request.group)
+        if group is None:
+            raise Refused(Code.GROUP_ID_NOT_FOUND, f"the deletion of offsets of group {request.group!r}")
+        refused: dict[Partition, int] = {}
+        for partition in request.partitions:
+            if partition not in self._topics:
+                refused[partition] = Code.UNKNOWN_TOPIC_OR_PARTITION
+            elif group.members.reads(partition.topic):
+                refused[partition] = Code.GROUP_SUBSCRIBED_TO_TOPIC
+        group.offsets.delete([partition for partition in request.partitions if partition not in refused])
+        return refused
 
     def commit_in_transaction(self, request: TxnOffsetCommit) -> Mapping[Partition, int]:
         """What was refused of offsets of a transaction: first the producer is looked at, then the membership."""

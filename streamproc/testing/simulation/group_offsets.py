@@ -52,6 +52,11 @@ class GroupOffsets:
                     raise Refused(Code.UNSTABLE_OFFSET_COMMIT, f"the committed offset of {name}")
         return {partition: self._committed[partition][1] for partition in wanted if partition in self._committed}
 
+    def delete(self, partitions: Collection[Partition]) -> None:
+        """Nothing is committed of these partitions; what a transaction holds of them may still be."""
+        for partition in partitions:
+            self._committed.pop(partition, None)
+
     def forget(self, partitions: Collection[Partition]) -> None:
         """These partitions are gone, and their offsets with them."""
         for partition in partitions:

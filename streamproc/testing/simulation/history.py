@@ -19,6 +19,7 @@ from streamproc.kafka.requests import (
     LeaveGroup,
     ListOffsets,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Produce,
     Producer,
@@ -126,6 +127,7 @@ _DETAILS: Final[Mapping[type[Request[Any]], Callable[[Any], str]]] = {
     Heartbeat: lambda r: f"generation {r.generation} as {r.member}",
     OffsetFetch: lambda r: _names(r.partitions),
     OffsetCommit: lambda r: f"generation {r.membership.generation}:{_offsets(r.offsets)}",
+    OffsetDelete: lambda r: _names(r.partitions),
     TxnOffsetCommit: lambda r: (
         f"{_producer(r.producer)} generation {r.membership.generation} as {r.membership.member}:{_offsets(r.offsets)}"
     ),

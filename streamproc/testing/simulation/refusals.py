@@ -19,6 +19,7 @@ from streamproc.kafka.requests import (
     LeaveGroup,
     ListOffsets,
     OffsetCommit,
+    OffsetDelete,
     OffsetFetch,
     Produce,
     Produced,
@@ -36,6 +37,7 @@ _OF_GROUPS: Final = (
     LeaveGroup,
     OffsetFetch,
     OffsetCommit,
+    OffsetDelete,
     TxnOffsetCommit,
     DescribeGroup,
     DeleteGroup,
@@ -63,7 +65,7 @@ def code_of(request: Request[Any], answer: Any) -> int:
     """The error of an answer, or the first of its partitions'; NONE: it has none."""
     if isinstance(answer, Refused):
         return answer.code
-    if isinstance(request, OffsetCommit | TxnOffsetCommit):
+    if isinstance(request, OffsetCommit | OffsetDelete | TxnOffsetCommit):
         return next(iter(answer.values()), Code.NONE)
     if isinstance(request, Produce | Fetch):
         return next((part.code for part in answer.values() if part.code), Code.NONE)

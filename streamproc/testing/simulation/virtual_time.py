@@ -40,7 +40,7 @@ class Livelock(RuntimeError):
 
 
 class VirtualTimeLoop(asyncio.BaseEventLoop):
-    """asyncio without sockets, threads and waiting. `time()` is 0 at first and moves only from timer to timer.
+    """asyncio without sockets, threads and waiting. `time()` is 0 at first and moves from timer to timer alone.
 
     >>> async def hours() -> float:
     ...     await asyncio.sleep(3_600)
@@ -59,6 +59,10 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Virtual seconds."""
         return self._now
+
+    def work(self, seconds: float) -> None:
+        """Whoever calls this works for so long, and nothing else goes on meanwhile: timers are late."""
+        self._now += seconds
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Refused: how long a thread takes is no function of a seed."""
