@@ -41,8 +41,8 @@ class Stop(AbstractContextManager["Stop"]):
     """Within it, a first SIGINT or SIGTERM sets `requested`, a second ends the process by SystemExit, at once.
 
     A process that has not left the block `exit_s` after the first is ended by a thread, with exit code 1.
-    `leave_s` is for `leaving_in_time`. A supervised process hears SIGTERM alone: Ctrl-C goes to all of a terminal's
-    processes, and its supervisor passes it on.
+    `leave_s` is for `leaving_in_time`. A supervised process hears the first SIGTERM alone: Ctrl-C goes to all of a
+    terminal's processes, a service manager's SIGTERM to all of a service's, and its supervisor passes both on.
     """
 
     def __init__(self, *, leave_s: float = LEAVE_S, exit_s: float = EXIT_S, supervised: bool = False) -> None:
@@ -78,6 +78,8 @@ class Stop(AbstractContextManager["Stop"]):
     def _heard(self, number: int, frame: FrameType | None) -> None:
         # Not add_signal_handler: the event loop gets no turn while a function of the user runs.
         if self.requested:
+            if self._supervised:
+                return
             raise SystemExit(128 + number)
         self.request()
         if self._supervised:

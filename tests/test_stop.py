@@ -190,6 +190,15 @@ def test_a_supervised_process_leaves_ctrl_c_to_its_supervisor() -> None:
         assert stop.requested
 
 
+def test_a_supervised_process_commits_however_many_ask_it_to_stop() -> None:
+    """A service manager signals all processes of a service, and the supervisor says it once more."""
+    with Stop(supervised=True) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        since = stop.since
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.since == since
+
+
 def test_asked_twice_by_the_program() -> None:
     """`request` is a first signal; a second one changes nothing."""
     with Stop() as stop:
