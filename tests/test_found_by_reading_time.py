@@ -110,9 +110,9 @@ def test_another_grace(verb: str, before: str, after: str) -> None:
     stop(live, app(before))
     seen = live.rows("out")
     live.send("numbers", (b"k", b"4", 3))
-    with pytest.raises(PlanChanged, match=r"state of one\.step .*grace_ms.*streamproc reset") as caught:
+    with pytest.raises(PlanChanged, match=r"state of one\.step, which has changed: grace .*streamproc reset") as caught:
         live.run(app(after))
-    assert "go back to the old definition" in str(caught.value)
+    assert "Go back to the old definition" in str(caught.value)
     assert live.rows("out") == seen
     live.run(app(before))
 

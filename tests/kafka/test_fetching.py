@@ -461,7 +461,7 @@ async def test_a_damaged_batch_is_an_error_and_the_position_stays_before_it(benc
         (Code.TOPIC_AUTHORIZATION_FAILED, "may not be read: allow the app's user Read on the topic"),
         (Code.UNSUPPORTED_COMPRESSION_TYPE, "is compressed, from offset 0 on, by a codec .*: pip install cramjam"),
         (Code.UNSUPPORTED_FOR_MESSAGE_FORMAT, "cannot be read at offset 0: UNSUPPORTED_FOR_MESSAGE_FORMAT"),
-        (-1, "cannot be read at offset 0: error -1"),
+        (-1, "cannot be read at offset 0: UNKNOWN_SERVER_ERROR"),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])

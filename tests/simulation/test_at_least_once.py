@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-import pytest
-
 from streamproc.testing.simulation import ROUGH
 from tests.law.directed import node, straight
 from tests.law.inputs import random_inputs
@@ -43,11 +41,10 @@ def played(seed: int) -> tuple[str, int]:
     return play_scenario(scenario, rng, judge=missing).what, more
 
 
-@pytest.mark.parametrize("first", range(0, 30, 10))
-def test_nothing_is_lost(first: int) -> None:
+def test_nothing_is_lost() -> None:
     """Whatever goes wrong, each row is there; and things do go wrong: some are there twice."""
     twice = 0
-    for seed in range(first, first + 10):
+    for seed in range(30):
         what, more = played(seed)
         assert not what, f"seed {seed}: {what}"
         twice += more
