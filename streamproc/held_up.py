@@ -22,7 +22,8 @@ def way_out(partition: Partition, offset: int, broker: str) -> str:
     tool = f"kafka-transactions.sh --bootstrap-server {broker.removeprefix('kafka://')}"
     where = f"--topic {partition.topic} --partition {partition.number}"
     return (
-        f"Kafka ends it when its time is over. If that does not help, `{tool} find-hanging {where} "
-        f"--max-transaction-timeout 1` finds it (describe-producers: whose it is), and "
-        f"`{tool} abort {where} --start-offset {offset}` ends it"
+        f"One that is open Kafka ends when its time is over. Else `{tool} describe-producers {where}` shows whose it "
+        f"is, `{tool} list` and `describe --transactional-id ID` what became of it, and "
+        f"`{tool} abort {where} --start-offset {offset}` ends it there. Where that is CompleteCommit, its records were "
+        "acknowledged, and an abort drops them from the partition: send them again"
     )

@@ -194,7 +194,7 @@ class InternalReader:
             lambda place, error: self._on_bad(chunk, place, error),
             keeps_origins=self._keeps_origins,
         )
-        self.records += len(chunk.offsets) - len(marks)
+        self.records += len(batch)
         for mark in marks:
             self._take(mark)
         if any(mark.flag == IDLE for mark in self._edges.values()) and self.watermark() < FOREVER:

@@ -267,11 +267,10 @@ async def test_a_partition_that_a_transaction_holds_up(caplog: pytest.LogCapture
     what = "visits/0 cannot be read beyond offset 1,200: a transaction that somebody has open there holds it up"
     tool, where = "kafka-transactions.sh --bootstrap-server host:9092", "--topic visits --partition 0"
     [line] = look(HELD_UP_S, visits=1200, clicks=7)
-    assert line == (
-        f"{what}, for 30 s now. Kafka ends it when its time is over. If that does not help, `{tool} find-hanging "
-        f"{where} --max-transaction-timeout 1` finds it (describe-producers: whose it is), and `{tool} abort {where} "
-        "--start-offset 1200` ends it"
-    )
+    assert line.startswith(f"{what}, for 30 s now. ")
+    assert f"`{tool} describe-producers {where}` shows whose it is" in line
+    assert f"`{tool} abort {where} --start-offset 1200` ends it there" in line
+    assert "an abort drops them from the partition: send them again" in line
     assert look(HELD_UP_S + 9, visits=1200, clicks=7) == []
     assert look(HELD_UP_S + 10) == [f"over after 40 s: {what}"]
 

@@ -103,6 +103,18 @@ def test_an_epoch_is_due_by_records() -> None:
     assert len(live.rows("plain")) == 4
 
 
+def test_marks_are_no_records() -> None:
+    """A task has read as many as were sent to it, however many marks came in one record with them."""
+    live = made()
+    worker = live.worker(work())
+    live.rest(worker)
+    assert [task.records for task in worker.tasks.values()] == [0] * 4
+    send(live, range(20))
+    live.rest(worker)
+    assert sum(task.records for task in worker.tasks.values() if task.id.stage == "numbers") == 20
+    assert sum(task.records for task in worker.tasks.values() if task.id.stage != "numbers") == 20
+
+
 def test_a_quiet_worker_commits_nothing() -> None:
     """Without records there are no epochs."""
     live = made()

@@ -47,7 +47,7 @@ async def test_status_names_the_transaction_and_the_way_out(bench: Bench) -> Non
         f"{topic}/0 cannot be read beyond offset {end}",
         f"{topic}/1 cannot be read beyond offset 0",
     ]
-    assert f"abort --topic {topic} --partition 0 --start-offset {end}` ends it" in held[0]
+    assert f"abort --topic {topic} --partition 0 --start-offset {end}` ends it there" in held[0]
     await holder.take(Deadline(10))  # aborts it
     await settled(log, first, second)
     assert (await seen()).problems == (none,)
