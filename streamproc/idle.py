@@ -63,9 +63,11 @@ class IdleWatch:
             return []
         await self._look_at_clocks(readers, now_ms)
         silent = [reader for reader in readers if not reader.idle and self._is_silent(reader, at_end, now_ms)]
-        ends = await self._log.ends([reader.partition for reader in silent])  # what is open there may become a record
+        if silent:
+            ends = await self._log.ends([reader.partition for reader in silent])  # what is open may become a record
+            silent = [reader for reader in silent if reader.position >= ends[reader.partition]]
         return [
-            *(reader for reader in silent if reader.position >= ends[reader.partition]),
+            *silent,
             *(reader for reader in readers if reader.idle and self._is_awaited_again(reader.partition, now_ms)),
         ]
 

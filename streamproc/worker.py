@@ -170,7 +170,7 @@ class Worker:
             until_end=self._end is not None,
         )
         self._openings = Openings(self._opener, self._jobs)
-        reads = {partition.topic for task in inputs for partition in task.partitions}
+        reads = {partition.topic for partition in partitions}
         self._lag = RestoreLag(self._source, self._member, reads, clock=self._clock, jobs=self._jobs)
         self._limits.begin(self._clock.now_ms())
 
