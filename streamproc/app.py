@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, TypeVar, cast, overload
 
+from streamproc.counted import counted
 from streamproc.errors import DefinitionError
 from streamproc.graph import Graph, Port, SinkNode
 from streamproc.operators.process import ProcessFunction
@@ -290,7 +291,8 @@ class App:
                 raise DefinitionError(msg)
             return
         if len(targets) != len(results):
-            msg = f"stream {f.__name__!r} returns {len(results)} streams and names {len(targets)} topics in to="
+            gives, names = counted(len(results), "stream"), counted(len(targets), "topic")
+            msg = f"stream {f.__name__!r} returns {gives} and names {names} in to="
             raise DefinitionError(msg)
         for one, topic in zip(results, targets, strict=True):
             if not isinstance(one, (Stream, Table)):

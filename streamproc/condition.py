@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from streamproc.counted import counted
+from streamproc.event_loop import Pulse
 from streamproc.plan import TaskId
 from streamproc.restore import Restoring
 from streamproc.watched_log import Traffic
@@ -35,26 +37,37 @@ def condition_of(
     opened: Collection[TaskId],
     restoring: Mapping[TaskId, Restoring],
     *,
+    pulse: Pulse,
     now_s: float,
 ) -> Condition:
-    """The condition of a worker of this app that has opened some tasks; `now_s` on the event loop's clock."""
+    """The condition of a worker of this app that has opened some tasks; `now_s` on the event loop's clock.
+
+    While the loop was held no answer could be heard: by `pulse`, that time is not counted.
+    """
     tasks = tuple(f"{stage}/{number}" for stage, number in sorted(opened))
-    reason = _hindrance(traffic, now_s) or _way_to_tasks(app, traffic, opened, restoring)
+    reason = _hindrance(traffic, pulse, now_s) or _way_to_tasks(app, traffic, opened, restoring)
     if reason is not None:
         return Condition(ready=False, reason=reason, tasks=tasks)
     if not tasks:
         more = "the group has more workers than tasks"
         why = "most workers of the group run another version of the app" if traffic.outvoted else more
         return Condition(ready=True, reason=f"no tasks: {why}")
-    return Condition(ready=True, reason=f"working on {_counted(len(tasks), 'task')}", tasks=tasks)
+    return Condition(ready=True, reason=f"working on {counted(len(tasks), 'task')}", tasks=tasks)
 
 
-def _hindrance(traffic: Traffic, now_s: float) -> str | None:
-    if traffic.unanswered_s >= SILENT_S:
-        return f"Kafka does not answer for {traffic.unanswered_s:.0f} s"
-    calls = traffic.calls
-    if calls and now_s - calls[0].since >= SILENT_S:
-        return f"waiting for the log to answer for {now_s - calls[0].since:.0f} s: {calls[0].name}"
+def silent_s(traffic: Traffic, pulse: Pulse, now_s: float) -> float:
+    """For how long the log has not answered though it was asked, and could have been heard."""
+    return pulse.free_s(now_s - traffic.unanswered_s, now_s)
+
+
+def _hindrance(traffic: Traffic, pulse: Pulse, now_s: float) -> str | None:
+    silent = silent_s(traffic, pulse, now_s)
+    if silent >= SILENT_S:
+        return f"Kafka has not answered for {silent:.0f} s"
+    if calls := traffic.calls:
+        waited = pulse.free_s(calls[0].since, now_s)
+        if waited >= SILENT_S:
+            return f"waiting for {waited:.0f} s for the log to answer: {calls[0].name}"
     return None
 
 
@@ -70,14 +83,10 @@ def _way_to_tasks(
     if not missing:
         return None
     shown = ", ".join(_opening(task, restoring.get(task)) for task in missing[:NAMED])
-    return shown + (f" and {_counted(len(missing) - NAMED, 'more')}" if len(missing) > NAMED else "")
+    return shown + (f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else "")
 
 
 def _opening(task: TaskId, restoring: Restoring | None) -> str:
     if restoring is None or restoring.share >= 1:
         return f"opening {task.stage}/{task.number}"
     return f"restoring {task.stage}/{task.number}: {restoring.share:.0%}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("s" if what == "task" and count != 1 else "")

@@ -79,7 +79,7 @@ def agreed_end(shared: bytes, own: EndOfInput | None, *, app: str) -> EndOfInput
         how = ("until the end of its input", "without") if own is None else ("without an end", "with")
         msg = (
             f"the workers of app {app!r} that are there run {how[0]}, and this one was started {how[1]} --until-end: "
-            "start it like them, or when they have ended"
+            "start it like them, or when they have ended (one that was killed has when its session is over)"
         )
         raise LogError(msg)
     if agreed is None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from streamproc.log import Chunk
 from streamproc.settings import Settings
+from streamproc.step_size import StepSize
 from streamproc.task import Task
 from streamproc.windows.duration import duration_ms
 
@@ -70,15 +71,14 @@ class EpochLimits:
             written_bytes += task.output_bytes
         return max(self._read_records, written) >= self.records or self._read_bytes + written_bytes >= self.size_bytes
 
-    def parts(self, chunk: Chunk) -> Iterator[Chunk]:
+    def parts(self, chunk: Chunk, size: StepSize) -> Iterator[Chunk]:
         """What of a chunk is stepped at once, one part after the other, as large as is allowed by then."""
-        if not self._halvings or not chunk.offsets:
-            yield chunk
-            return
         start, count = 0, len(chunk.offsets)
+        if not count:
+            yield chunk
         while start < count:
-            stop = min(count, start + max(1, count >> self._halvings))
-            yield chunk.cut(start, stop)
+            stop = min(count, start + min(size.records, self.records, max(1, count >> self._halvings)))
+            yield chunk.cut(start, stop) if stop - start < count else chunk
             start = stop
 
     def halve(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from streamproc.counted import counted
 from streamproc.graph import Node, Port, RepartitionNode, SinkNode, SourceNode
 from streamproc.operators.counting import Counting
 from streamproc.operators.deduplicate import Deduplicate
@@ -294,7 +295,7 @@ def _notes(plan: Plan) -> Iterable[str]:
 def as_text(view: PlanView, *, style: Callable[..., str] = lambda text, **_: text) -> str:
     """A plan for people; `style(text, fg=, bold=, dim=)` colours a terminal."""
     internal = sum(one.kind != "source" for stage in view.stages for one in stage.reads)
-    counts = [_count(len(view.stages), "stage"), _count(internal, "internal topic")]
+    counts = [counted(len(view.stages), "stage"), counted(internal, "internal topic")]
     lines = [f"{style(view.app, bold=True)}  {style(', '.join(counts), dim=True)}"]
     for number, stage in enumerate(view.stages, 1):
         lines += ["", *_stage_lines(number, stage, style)]
@@ -307,7 +308,7 @@ def as_text(view: PlanView, *, style: Callable[..., str] = lambda text, **_: tex
 
 
 def _stage_lines(number: int, stage: StageView, style: Callable[..., str]) -> Iterable[str]:
-    tasks = f"{_count(int(stage.tasks), 'task')}" if stage.tasks.isdigit() else f"tasks: {_plural_as(stage.tasks)}"
+    tasks = f"{counted(int(stage.tasks), 'task')}" if stage.tasks.isdigit() else f"tasks: {_plural_as(stage.tasks)}"
     yield f"{style(f'Stage {number}', bold=True)}  {style(stage.name, fg='cyan', bold=True)}  {style(tasks, dim=True)}"
     for one in stage.reads:
         words = _input_words(one)
@@ -357,10 +358,6 @@ def _law_lines(view: PlanView, style: Callable[..., str]) -> Iterable[str]:
 
 def _plural_as(tasks: str) -> str:
     return tasks if tasks.startswith("as the widest") else f"{tasks} has partitions"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # -------------------------------------------------------------------------------------- as a diagram

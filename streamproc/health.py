@@ -1,7 +1,7 @@
 """Health: whether a worker lives and whether it is ready, over HTTP, for what starts and stops processes.
 
     GET /live     200; 503 while the event loop has been blocked for too long (the process is to be started anew)
-    GET /ready    200 once the worker has opened the tasks it owns; else 503 with what it is waiting for
+    GET /ready    200 once the worker has opened the tasks it owns, be it none; else 503 with what it is waiting for
 
 The answers come from threads of their own, so that they come while a function of the user blocks the event loop.
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from streamproc.app import App
+from streamproc.counted import counted
 from streamproc.end_of_input import EndOfInput
 from streamproc.errors import PlanChanged
 from streamproc.graph import RepartitionNode
@@ -150,7 +151,7 @@ def _check_internal(plan: Plan, topology: Topology, topics: Mapping[str, Topic],
             raise PlanChanged(f"{what}: {_WAY_OUT}")
         expected = changelogs.get(name) or repartitions.get(name)
         if expected is not None and topic.partitions != expected:
-            what = f"topic {name!r} has {topic.partitions} partitions and this plan needs {expected}"
+            what = f"topic {name!r} has {counted(topic.partitions, 'partition')} and this plan needs {expected}"
             raise PlanChanged(f"{what}, so keyed state would no longer be where its keys are: {_WAY_OUT}")
 
 

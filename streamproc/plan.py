@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamproc.counted import counted
 from streamproc.errors import DefinitionError, PlanChanged
 from streamproc.graph import Graph, Node, Port, RepartitionNode, SinkNode, SourceNode
 from streamproc.log import Committed
@@ -236,8 +237,9 @@ class Topology(NamedTuple):
         if before == now:
             return False
         if topic not in self.growing or before is None or before > now:
+            had = "no known number of partitions" if before is None else counted(before, "partition")
             msg = (
-                f"topic {topic!r} had {before} partitions when app {app!r} last ran and has {now} now: keyed state "
+                f"topic {topic!r} had {had} when app {app!r} last ran and has {now} now: keyed state "
                 "would no longer be where its keys are. Run under another App name, or: streamproc reset MODULE:APP"
             )
             raise PlanChanged(msg)

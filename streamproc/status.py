@@ -2,7 +2,8 @@
 
 What can be known without asking the workers:
 
-    owner        of a task, as the group's coordinator says
+    owner        of a task, as the group's coordinator says: a worker that was killed, too, until its session is over
+    gone         such a worker of this machine: it has a slot in the state directory, and no process holds that
     state        working: its owner has committed for it; restoring: its owner says so (`streamproc.restore_lag`);
                  opening: neither (it has just come, has not committed anything yet, or waits until others are restored)
     lag          committed records that the group has not read. A short one is counted; of a long one it is the distance
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -48,6 +49,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """A task. `behind_ms` and `event_time` are of sources; None: not known, or nothing was read.
 
     restored, to_restore   records of its changelog, as offsets count them, while it is restoring; else None
+    held_up                a transaction is open on a partition of its source: how far behind it is cannot be known
     """
 
     stage: str
@@ -59,20 +61,25 @@ class TaskStatus(msgspec.Struct, frozen=True):
     event_time: int | None
     restored: int | None = None
     to_restore: int | None = None
+    held_up: bool = False
 
 
 class StageStatus(msgspec.Struct, frozen=True):
-    """A stage over its tasks: the sum of their lags, the largest `behind_ms`, the smallest event time."""
+    """A stage over its tasks: the sum of their lags, the largest `behind_ms`, the smallest event time.
+
+    `behind_ms` is None where a task is held up.
+    """
 
     name: str
     lag: int
     behind_ms: int | None
     event_time: int | None
     tasks: tuple[TaskStatus, ...]
+    held_up: bool = False
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
-    """A worker. `slot` and `pid` are known of those on this machine and state directory."""
+    """A worker. `slot` is known of those on this machine and state directory; `pid` too, of those that live."""
 
     name: str
     host: str
@@ -80,9 +87,14 @@ class MemberStatus(msgspec.Struct, frozen=True):
     slot: int | None = None
     pid: int | None = None
 
+    @property
+    def gone(self) -> bool:
+        """Whether its process is known to have died without leaving the group."""
+        return self.slot is not None and self.pid is None
+
 
 class Status(msgspec.Struct, frozen=True):
-    """How an app stands. `problems` is empty when all tasks have owners, the group is at rest and no source held up."""
+    """How an app stands. `problems`: tasks without a living owner, a group that changes, a source held up."""
 
     app: str
     broker: str
@@ -114,16 +126,20 @@ async def status_of(app: App, log: Log, broker: str, state_folder: Path, *, ahea
         for number in range(topics[plan.topic_of(node)].partitions)
     }
     look = _Look(plan, log, await log.ends(sorted(inputs)), committed, ahead_ms)
-    stages = []
-    for stage in plan.stages:
-        tasks = [
+    tasks = {
+        stage: [
             await look.task(stage, number, owners.get(f"{stage.name}/{number}"))
             for number in range(topology.tasks[stage.name])
         ]
-        stages.append(_stage(stage.name, tasks))
+        for stage in plan.stages
+    }
     changing = (await log.group(app.name)).changing
-    held = [f"{held_up(*at)}. {way_out(*at, broker)}" for at in await look.held_up()]
-    problems = (*_problems(members, stages, changing=changing), *held)
+    held = await look.held_up()
+    stages = [
+        _stage(stage.name, [look.known_of(stage, task, held) for task in found]) for stage, found in tasks.items()
+    ]
+    told = [f"{held_up(*at)}. {way_out(*at, broker)}" for at in held.items()]
+    problems = (*_problems(members, stages, changing=changing), *told)
     return Status(app.name, broker, plan.fingerprint, changing, members, tuple(stages), problems)
 
 
@@ -146,13 +162,20 @@ class _Look:
         self._stopped: dict[Partition, int] = {}
         """The sources' partitions that gave nothing more before their end, and where."""
 
-    async def held_up(self) -> list[tuple[Partition, int]]:
+    async def held_up(self) -> Mapping[Partition, int]:
         """Of the sources of the tasks that were looked at: the partitions that still give nothing, and where."""
         if not self._stopped:
-            return []
+            return {}
         await asyncio.sleep(HELD_UP_S)
         again = [(partition, at, await self._log.read(partition, at, 1)) for partition, at in self._stopped.items()]
-        return [(partition, at) for partition, at, chunk in again if chunk.next_offset == at]
+        return {partition: at for partition, at, chunk in again if chunk.next_offset == at}
+
+    def known_of(self, stage: Stage, task: TaskStatus, held: Collection[Partition]) -> TaskStatus:
+        """The task, without what cannot be known of it where partitions are held up."""
+        partitions = {Partition(self._plan.topic_of(node), task.number) for node in stage.inputs}
+        if partitions.isdisjoint(held):
+            return task
+        return msgspec.structs.replace(task, behind_ms=None, held_up=True)
 
     async def task(self, stage: Stage, number: int, owner: str | None) -> TaskStatus:
         """A task as it stands."""
@@ -239,12 +262,14 @@ def _state(owner: str | None, stored: Sequence[Mapping[str, Any]]) -> State:
 
 
 def _stage(name: str, tasks: Sequence[TaskStatus]) -> StageStatus:
+    held = any(task.held_up for task in tasks)
     return StageStatus(
         name,
         sum(task.lag for task in tasks),
-        max((task.behind_ms for task in tasks if task.behind_ms is not None), default=None),
+        None if held else max((task.behind_ms for task in tasks if task.behind_ms is not None), default=None),
         min((task.event_time for task in tasks if task.event_time is not None), default=None),
         tuple(tasks),
+        held,
     )
 
 
@@ -280,4 +305,10 @@ def _problems(members: Sequence[MemberStatus], stages: Sequence[StageStatus], *,
         if task.owner is None
     ]
     plan = [f"the workers run another plan than this one: they have {', '.join(others)}"] if others else []
-    return (*plan, *ownerless)
+    gone = [
+        f"{member.name} is gone: no process has slot {member.slot}. Its tasks wait until it is started again, or its "
+        "session is over"
+        for member in members
+        if member.gone
+    ]
+    return (*plan, *gone, *ownerless)

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from streamproc.clock import Clock
+from streamproc.counted import counted
 from streamproc.task import Task
 
 logger = logging.getLogger("streamproc")
@@ -33,7 +34,8 @@ class Tally:
             self.skipped[name] = self.skipped.get(name, 0) + count
         task.skipped.clear()
         for what, count in task.take_alarms():
-            logger.error("%s: %s records that were not late came too late; please report this", what, count)
+            records, were = counted(count, "record"), "was" if count == 1 else "were"
+            logger.error("%s: %s that %s not late came too late; please report this", what, records, were)
 
     def tell(self, *, last: bool = False) -> None:
         """Say which steps had late records since they were said; not so soon again, unless it is the `last` time."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from streamproc.counted import counted
 from streamproc.errors import SettingsError, StreamprocError
 from streamproc.serde import beginning
 from streamproc.windows.duration import instant_ms
@@ -139,7 +140,8 @@ def _csv_rows(lines: Iterable[bytes], source: str, fields: Fields, delimiter: st
             header = _checked_header(row, source, line, delimiter) if row else None
         elif row:
             if len(row) != len(header):
-                what = f"the row has {len(row)} cells, the first row {len(header)} names; delimiter is {delimiter!r}"
+                has, names = counted(len(row), "cell"), counted(len(header), "name")
+                what = f"the row has {has}, the first row {names}; delimiter is {delimiter!r}"
                 raise InputError(source, line, what)
             cells = dict(zip(header, row, strict=True))
             yield InputLine(encode(cells), *_key_and_timestamp(cells, fields, source, line))

@@ -9,21 +9,22 @@
     tasks that nobody has, a group that never settles  one worker looks at the group now and then
 
 Each is said once when it has lasted, and once when it is over. How far a restore is, the restore says itself.
+While a function holds the event loop nothing can be heard, so that time is nobody's silence (`streamproc.event_loop`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from streamproc.condition import SILENT_S, Condition, condition_of
-from streamproc.frames import waits_in, where_it_is
+from streamproc.condition import SILENT_S, Condition, condition_of, silent_s
+from streamproc.event_loop import BEAT_S, Pulse, Sampler
+from streamproc.frames import waits_in
 from streamproc.held_up import held_up, way_out
 from streamproc.incidents import Incidents, seconds
 from streamproc.log import GroupView, LogError
@@ -34,10 +35,6 @@ from streamproc.windows.duration import duration_ms
 
 logger = logging.getLogger("streamproc")
 
-BEAT_S: Final = 0.25
-"""The event loop shows that it runs, and what it does, so often."""
-BLOCKED_S: Final = 5.0
-"""So long a function may hold the event loop before it is said."""
 TURN_S: Final = 15.0
 """So long a turn of the worker may take."""
 COMMIT_S: Final = 30.0
@@ -54,7 +51,10 @@ DEEP: Final = 4
 
 
 class Watchdog:
-    """Watches the worker of this process, which works through `log`, until `watching` is left."""
+    """Watches the worker of this process, which works through `log`, until `watching` is left.
+
+    Made in the thread of the event loop that the worker runs in.
+    """
 
     def __init__(self, app: str, log: WatchedLog, member: str, settings: Settings) -> None:
         self.condition = Condition(ready=False, reason="starting")
@@ -72,7 +72,9 @@ class Watchdog:
         self._uncommitted_since: float | None = None
         self._incidents = Incidents()
         self._main: asyncio.Task[Any] | None = None
-        self._beat = time.monotonic()
+        self._pulse = Pulse(time.monotonic())
+        self.loop = Sampler(threading.get_ident(), self._pulse)
+        """Who holds the event loop; asked by any thread."""
 
     # ------------------------------------------------------------------------------------ driven by
 
@@ -85,8 +87,7 @@ class Watchdog:
     async def watching(self) -> AsyncIterator[None]:
         """Within it, the thread and the looks at the group go on."""
         left = threading.Event()
-        sampler = _Sampler(threading.get_ident(), lambda: self._beat)
-        threading.Thread(target=sampler.run, args=(left,), name="watchdog", daemon=True).start()
+        threading.Thread(target=self.loop.run, args=(left,), name="watchdog", daemon=True).start()
         self._main = asyncio.current_task()
         looking = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_looking_at_group())]
         try:
@@ -102,12 +103,12 @@ class Watchdog:
     @property
     def blocked_s(self) -> float:
         """For how long the event loop has not shown that it runs; asked by other threads."""
-        return time.monotonic() - self._beat
+        return time.monotonic() - self._pulse.last_s
 
     async def _keep_looking(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            self._beat = time.monotonic()
+            self._pulse.beat(clock())
             self.look(clock())
             await asyncio.sleep(BEAT_S)
 
@@ -130,30 +131,36 @@ class Watchdog:
         traffic = self._log.traffic
         worker = self._run.worker if self._run is not None else None
         opened, restoring = (worker.tasks, worker.restoring) if worker is not None else ({}, {})
-        self.condition = condition_of(self._app, traffic, opened, restoring, now_s=now_s)
+        self.condition = condition_of(self._app, traffic, opened, restoring, pulse=self._pulse, now_s=now_s)
         if traffic.leaving:
             return
         self._look_at_turn(now_s)
         self._look_at_commit(now_s)
         self._look_at_partitions(now_s)
-        silent = traffic.unanswered_s >= SILENT_S
+        unheard_s = silent_s(traffic, self._pulse, now_s)
+        silent = unheard_s >= SILENT_S
         self._incidents.see(
             "log",
             "Kafka does not answer" if silent else None,
             now_s=now_s,
-            since_s=now_s - traffic.unanswered_s if silent else None,
+            since_s=now_s - unheard_s if silent else None,
         )
         joining = None if traffic.assigned is not None or silent else self.condition.reason
         self._incidents.see("join", joining, now_s=now_s, after_s=JOIN_S)
 
     def _look_at_turn(self, now_s: float) -> None:
         since = self._turned_s
-        what = None
-        if since is not None and now_s - since >= TURN_S:
-            calls = [f"{call.name} under way for {seconds(now_s - call.since)}" for call in self._log.traffic.calls]
-            place = f"it waits in {' > '.join(waits_in(self._main.get_coro())[-DEEP:])}" if self._main else ""
-            what = f"no turn of the worker has ended ({', '.join(calls) or place})"
-        self._incidents.see("turn", what, now_s=now_s, since_s=since)
+        stuck = since is not None and self._pulse.free_s(since, now_s) >= TURN_S
+        self._incidents.see("turn", self._stuck(now_s) if stuck else None, now_s=now_s, since_s=since)
+
+    def _stuck(self, now_s: float) -> str:
+        waits = [
+            f"{call.name} for {seconds(self._pulse.free_s(call.since, now_s))}" for call in self._log.traffic.calls
+        ]
+        if waits:
+            return f"the worker is stuck: the log has not answered ({', '.join(waits)})"
+        where = f" (it is in {' > '.join(waits_in(self._main.get_coro())[-DEEP:])})" if self._main is not None else ""
+        return f"the worker is stuck, and not because of the log: please report this{where}"
 
     def _look_at_commit(self, now_s: float) -> None:
         traffic = self._log.traffic
@@ -177,7 +184,7 @@ class Watchdog:
             self._incidents.see(name, None, now_s=now_s)
         for name, (partition, offset) in sorted(now.items()):
             what, advice = held_up(partition, offset), way_out(partition, offset, self._broker)
-            self._incidents.see(name, what, now_s=now_s, after_s=self._held_up_s, way_out=advice)
+            self._incidents.see(name, what, now_s=now_s, after_s=self._held_up_s, note=advice)
 
     def look_at_group(self, view: GroupView, now_s: float) -> None:
         """One worker, the first of those that have tasks, says which tasks of the plan nobody has."""
@@ -191,28 +198,5 @@ class Watchdog:
         ownerless = {f"{stage}/{number}" for stage, number in self._log.traffic.offered - owned} if speaker else set()
         told = {name.removeprefix("owner ") for name in self._incidents.names() if name.startswith("owner ")}
         for task in sorted(ownerless | told):
-            what = f"held by {task}: no owner" if task in ownerless else None
+            what = f"task {task} has no owner, and holds back what comes behind it" if task in ownerless else None
             self._incidents.see(f"owner {task}", what, now_s=now_s, after_s=OWNERLESS_S, task=task)
-
-
-class _Sampler:
-    """Sees, from a thread of its own, that the thread of the event loop is held, and by which line."""
-
-    def __init__(self, thread: int, beat: Callable[[], float]) -> None:
-        self._thread = thread
-        self._beat = beat
-        self._incidents = Incidents()
-
-    def run(self, left: threading.Event) -> None:
-        """Look until it is left."""
-        while not left.wait(BEAT_S):
-            self.look(time.monotonic())
-
-    def look(self, now_s: float) -> None:
-        """Look at the thread, at this instant of the monotonic clock."""
-        beat = self._beat()
-        what = None
-        if now_s - beat >= BLOCKED_S:
-            frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for debuggers
-            what = "the event loop is blocked" + (f" at {where_it_is(frame)}" if frame is not None else "")
-        self._incidents.see("loop", what, now_s=now_s, since_s=beat)

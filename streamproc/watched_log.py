@@ -130,13 +130,13 @@ class WatchedLog:
             return await self.log.read(partition, offset, limit)
 
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        with self.traffic.under_way("ends"):
+        with self.traffic.under_way("end offsets"):
             return await self.log.ends(partitions)
 
     async def source(
         self, group: str, member: str, tasks: Sequence[TaskInput], *, plan: str = "", shared: bytes = b""
     ) -> Source:
-        with self.traffic.under_way("join"):
+        with self.traffic.under_way("join the group"):
             source = await self.log.source(group, member, tasks, plan=plan, shared=shared)
         self.traffic.source = source
         self.traffic.offered = frozenset((task.stage, task.number) for task in tasks)
@@ -153,7 +153,7 @@ class WatchedLog:
             return await self.log.committed(group)
 
     async def group(self, group: str) -> GroupView:
-        with self.traffic.under_way("group"):
+        with self.traffic.under_way("look at the group"):
             return await self.log.group(group)
 
     async def purge(self, before: Mapping[Partition, int]) -> None:
@@ -161,7 +161,7 @@ class WatchedLog:
             await self.log.purge(before)
 
     async def forget(self, group: str, topics: Collection[str]) -> None:
-        with self.traffic.under_way("forget"):
+        with self.traffic.under_way("forget the group"):
             await self.log.forget(group, topics)
 
     async def close(self) -> None:
@@ -202,16 +202,16 @@ class _WatchedSource:
         await self.source.note(offsets)  # nobody waits for it
 
     async def release(self) -> None:
-        with self._traffic.under_way("release"):
+        with self._traffic.under_way("give up tasks"):
             await self.source.release()
 
     async def leave(self) -> None:
         self._traffic.assigned, self._traffic.leaving = None, True
-        with self._traffic.under_way("leave"):
+        with self._traffic.under_way("leave the group"):
             await self.source.leave()
 
     async def fail(self, reason: str) -> None:
-        with self._traffic.under_way("fail"):
+        with self._traffic.under_way("tell the group to stop"):
             await self.source.fail(reason)
 
 

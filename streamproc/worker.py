@@ -24,6 +24,7 @@ Log first, disk second, never the reverse: what is on disk was committed. What t
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -69,12 +70,15 @@ from streamproc.settings import Settings
 from streamproc.state.codec import Codec
 from streamproc.state.errors import StoreError
 from streamproc.state.store import Disk
+from streamproc.step_size import STEP_MS, StepSize
 from streamproc.tally import Tally
 from streamproc.task import Sealed, Task
 from streamproc.windows.duration import duration_ms
 
 logger = logging.getLogger("streamproc")
 
+TURN_MS: Final = 2_000
+"""So long a turn steps: in between nothing is heard of the group, nor of who wants the worker to stop."""
 OPENING_TURN_MS: Final = 20
 """So long a turn waits for a task that is being opened, when there is nothing else to do."""
 REASON_CHARS: Final = 2_000
@@ -116,6 +120,7 @@ class Worker:
         self._assembly = Assembly(plan, topology, codec, partitions_of=partitions_of, ahead_ms=ahead_ms)
         self._writer = EpochWriter(plan, topology, member)
         self._limits = EpochLimits(settings)
+        self._step_sizes: defaultdict[str, StepSize] = defaultdict(StepSize)
         self._incidents = Incidents()
 
         self._tasks = OwnedTasks()
@@ -261,7 +266,9 @@ class Worker:
         await self._lag.go_on(self._openings.restoring.values())
         if not await self._take([event for event in events if isinstance(event, Chunk)]):
             return True
-        moved = await self._watch_idle() or await self._finish()
+        moved = await self._watch_idle() or bool(self._ending())
+        if not await self._finish():
+            return True
         await self._commit_if_due(at_once=self._end is not None and not events)
         await self._look_for_the_end()
         return bool(events) or moved or dirty or under_way
@@ -275,7 +282,11 @@ class Worker:
         return [p for p in readable(self._plan, self._tasks.values(), caught_up, self._drift_ms) if p not in over]
 
     async def _take(self, chunks: Sequence[Chunk]) -> bool:
-        """Step chunks, those furthest behind in event time first; False when their epoch had to be dropped."""
+        """Step chunks, those furthest behind in event time first; False when their epoch had to be dropped.
+
+        What is left when this has lasted for `TURN_MS` is read again.
+        """
+        began_ms = now_ms = self._clock.now_ms()
         for chunk in chunks:  # all of them first: an epoch may end between two, and must not call the second one's idle
             reader = self._tasks.reader(chunk.partition)
             if isinstance(reader, SourceReader) and reader.idle and chunk.offsets:
@@ -285,17 +296,27 @@ class Worker:
                 self._idle.heard(chunk.partition)
             if self._end is not None and self._tasks.reads_source(chunk.partition):
                 chunk = self._end.cut(chunk)  # noqa: PLW2901 - what of it is of this run
-            for part in self._limits.parts(chunk):
-                if not await self._step(part) or (self._is_full() and not await self._commit()):
+            task = self._tasks.reading(chunk.partition)
+            for part in self._limits.parts(chunk, self._step_sizes[task.id.stage]):
+                if now_ms - began_ms >= TURN_MS:
+                    self._source.seek(chunk.partition, task.readers[chunk.partition].position)
+                    break
+                if not await self._step(task, part):
+                    return False
+                now_ms = self._clock.now_ms()
+                overdue = now_ms - began_ms >= STEP_MS and not self._limits.due_in_ms(now_ms)
+                if (overdue or self._is_full()) and not await self._commit():
                     return False
                 await self._jobs.breathe()  # heartbeats
         return True
 
-    async def _step(self, chunk: Chunk) -> bool:
+    async def _step(self, task: Task, chunk: Chunk) -> bool:
         """Let a task take a chunk; False when the epoch had to be dropped."""
         self._limits.read(chunk)
-        task = self._tasks.reading(chunk.partition)
-        return await self._guarded(task, lambda: task.step(chunk))
+        began_ms = self._clock.now_ms()
+        stepped = await self._guarded(task, lambda: task.step(chunk))
+        self._step_sizes[task.id.stage].took(len(chunk.offsets), ms=self._clock.now_ms() - began_ms)
+        return stepped
 
     async def _guarded(self, task: Task, work: Callable[[], None], *, closing: bool = False) -> bool:
         """Let a task work. When a function of the user raises, drop the epoch; read it again record by record."""
@@ -332,17 +353,21 @@ class Worker:
 
     # ------------------------------------------------------------------------------------ the end of the input
 
+    def _ending(self) -> list[Task]:
+        """In a run until the end: tasks that have read all there is, and have not closed what is open."""
+        end = self._end
+        if end is None:
+            return []
+        return [task for task in self._tasks.values() if task.ended_run != end.run and end.reached_by(task)]
+
     async def _finish(self) -> bool:
-        """In a run until the end: tasks whose input has ended close what is open."""
-        moved = False
-        if self._end is not None:
-            for task in self._tasks.values():
-                if task.ended_run != self._end.run and self._end.reached_by(task):
-                    moved = True
-                    finish = partial(task.finish, self._end.run, until_ms=self._end.until_ms)
-                    if not await self._guarded(task, finish, closing=True):
-                        break
-        return moved
+        """Let them close it; False when the epoch had to be dropped."""
+        for task in self._ending():
+            assert self._end is not None
+            finish = partial(task.finish, self._end.run, until_ms=self._end.until_ms)
+            if not await self._guarded(task, finish, closing=True):
+                return False
+        return True
 
     async def _look_for_the_end(self) -> None:
         """Whether the run is over: at once where all tasks are here; else, once those have ended, now and then."""
@@ -370,6 +395,8 @@ class Worker:
     async def _commit(self) -> bool:
         """Steps 2 to 5 of an epoch; False when it was dropped: its records are read again."""
         if self._tasks.dirty:
+            if not await self._finish():  # a task that has ended, and was opened again, never says that it has not
+                return False
             sealed: dict[TaskId, Sealed] = {}
             for task_id, task in self._tasks.items():  # a value that the codec cannot hold shows here
                 if not await self._guarded(task, lambda: sealed.update({task_id: task.seal()})):  # noqa: B023

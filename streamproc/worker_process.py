@@ -6,11 +6,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from streamproc.app import App
+from streamproc.condition import Condition
+from streamproc.first_contact import awaited_log
 from streamproc.incidents import seconds
 from streamproc.log import Log
 from streamproc.log_url import open_log
@@ -22,6 +24,8 @@ from streamproc.watchdog import Watchdog
 from streamproc.watched_log import WatchedLog
 
 logger = logging.getLogger("streamproc")
+
+_RUNS: Final = "the event loop runs"
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -58,13 +62,21 @@ async def work(
     onlooker: Onlooker,
     slot: int | None = None,
     health: Health | None = None,
+    patient: bool = False,
 ) -> Progress:
     """Run an app in this process until it is asked to stop, or to the end of its input; returns how far it came.
 
     The worker is called by its slot, the one of this number or the first that is free; in memory it needs none.
+    `patient`: a Kafka that cannot be reached is waited for; else that is an error.
     """
     async with AsyncExitStack() as stack:
-        log = WatchedLog(await open_log(settings))
+        standing = _Standing()
+        if health is not None:
+            stack.enter_context(_answering(health, app, standing))
+        opened = await (awaited_log(settings, stop, standing.wait) if patient else open_log(settings))
+        if opened is None:
+            return Progress((), {}, {}, 0.0)
+        log = WatchedLog(opened)
         stack.push_async_callback(_give_back, log)
         held: Slot | None = None
         if settings.broker.startswith("memory://"):
@@ -74,8 +86,7 @@ async def work(
         member = held.name if held is not None else f"worker-{os.getpid()}"
         watchdog = Watchdog(app.name, log, member, settings)
         await stack.enter_async_context(watchdog.watching())
-        if health is not None:
-            stack.enter_context(_answering(health, app, member, watchdog))
+        standing.join(member, watchdog)
         await onlooker.began(Process(app, held, watchdog))
 
         async def watch(under_way: Run) -> None:
@@ -88,22 +99,58 @@ async def work(
     raise AssertionError
 
 
+class _Standing:
+    """How a process stands, for other threads that ask: until it has its log and its name, what it waits for."""
+
+    def __init__(self) -> None:
+        self.member: str | None = None
+        self._condition = Condition(ready=False, reason="starting")
+        self._watchdog: Watchdog | None = None
+
+    def wait(self, reason: str) -> None:
+        """It waits for its log."""
+        self._condition = Condition(ready=False, reason=reason)
+
+    def join(self, member: str, watchdog: Watchdog) -> None:
+        """From here on the watchdog knows."""
+        self.member, self._watchdog = member, watchdog
+
+    @property
+    def condition(self) -> Condition:
+        return self._condition if self._watchdog is None else self._watchdog.condition
+
+    @property
+    def reason(self) -> str:
+        """What it does. While a function holds the event loop, that: what was true before may not be any more."""
+        told = "" if self._watchdog is None else self._watchdog.loop.told
+        if self._watchdog is None or not told:
+            return self.condition.reason
+        return told if self._watchdog.loop.blocks else f"{self.condition.reason}; {told}"
+
+    def live(self, within_s: float) -> tuple[bool, str]:
+        """Whether the event loop has shown within this time that it runs; and what holds it, or did a moment ago."""
+        if self._watchdog is None:  # nothing runs yet that could hold it
+            return True, _RUNS
+        loop, blocked_s = self._watchdog.loop, self._watchdog.blocked_s
+        if blocked_s < within_s:
+            return True, loop.told or _RUNS
+        return False, f"the event loop has been blocked for {seconds(blocked_s)} at {loop.where}"
+
+
 @contextmanager
-def _answering(health: Health, app: App, member: str, watchdog: Watchdog) -> Iterator[None]:
-    """Within it the worker's health is told over HTTP."""
+def _answering(health: Health, app: App, standing: _Standing) -> Iterator[None]:
+    """Within it the process's health is told over HTTP."""
     from streamproc.health import Answer, answering, shown_address  # noqa: PLC0415 - loads a web server
 
     def live() -> Answer:
-        blocked_s = watchdog.blocked_s
-        ok = blocked_s < health.live_within_s
-        reason = "the event loop runs" if ok else f"the event loop has been blocked for {seconds(blocked_s)}"
-        return Answer(ok, {"live": ok, "reason": reason, "app": app.name, "member": member})
+        ok, reason = standing.live(health.live_within_s)
+        return Answer(ok, {"live": ok, "reason": reason, "app": app.name, "member": standing.member})
 
     def ready() -> Answer:
-        lives, condition = live(), watchdog.condition
+        lives, condition = live(), standing.condition
         ok = lives.ok and condition.ready
-        reason = condition.reason if lives.ok else lives.body["reason"]
-        body = {"ready": ok, "reason": reason, "app": app.name, "member": member, "tasks": condition.tasks}
+        reason = standing.reason if lives.ok else lives.body["reason"]
+        body = {"ready": ok, "reason": reason, "app": app.name, "member": standing.member, "tasks": condition.tasks}
         return Answer(ok, body)
 
     with answering(health.address, {"/live": live, "/ready": ready}) as port:

@@ -100,6 +100,12 @@ class Live:
         run_now(worker.start())
         return worker
 
+    def rested(self, app: App, name: str = "a") -> Worker:
+        """A worker that has joined the group, and has nothing to do any more."""
+        worker = self.worker(app, name)
+        self.rest(worker)
+        return worker
+
     def rest(self, *workers: Worker) -> None:
         """Turns until nobody has anything to do: all read, all committed. Passes some hundredths of a second."""
         for _ in range(ROUNDS):

@@ -164,6 +164,11 @@ def test_dead_letter(verb: str, place: int) -> None:
         assert int(headers["timestamp"]) == letter.timestamp == max(0, place - 1) * 1_000
 
 
+def by_key(rows: Iterable[Row]) -> list[Row]:
+    """Rows in the order of each key; how keys follow each other depends on where an epoch ends."""
+    return sorted(rows, key=lambda row: repr(row.key))
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_fail(verb: str, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +197,7 @@ def test_fail(verb: str, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     other.run(app_with(verb))
     for topic in ("out", "low", "high"):
         if topic in app_with(verb).topics or verb == "to" and topic != "out":
-            assert live.rows(topic) == other.rows(topic)
+            assert by_key(live.rows(topic)) == by_key(other.rows(topic))
 
 
 @pytest.mark.parametrize("place", PLACES)

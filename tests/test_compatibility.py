@@ -154,7 +154,7 @@ async def test_another_number_of_partitions() -> None:
     topics = log._records._topics  # type: ignore[attr-defined]
     topics["counting-count-key_by-changelog"] = topics["counting-count-key_by-changelog"]._replace(partitions=1)
     [refused] = (await checked(counting(), log)).refused
-    assert "topic 'counting-count-key_by-changelog' has 1 partitions and this plan needs 2" in refused
+    assert "topic 'counting-count-key_by-changelog' has 1 partition and this plan needs 2" in refused
 
 
 async def test_rows_that_wait() -> None:

@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[Callable[[Stream[bytes, Any]], Any], int, str]] = {
         0,
         r"has two steps named 'sum'.*name='\.\.\.'",
     ),
-    "too few streams": (lambda s: s, 2, "returns 1 streams and names 2 topics in to="),
+    "too few streams": (lambda s: s, 2, "returns 1 stream and names 2 topics in to="),
     "no stream": (lambda s: None, 1, "returns None: return the stream that goes to 'out-0'"),
     "a window without an aggregate": (lambda s: s.window(tumbling("1m")), 1, "return the stream that goes to 'out-0'"),
     "an unknown policy": (

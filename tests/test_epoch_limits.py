@@ -3,6 +3,7 @@
 from streamproc.epoch_limits import HALVINGS, LAST_TRIES, EpochLimits
 from streamproc.log import Chunk, Columns, Partition
 from streamproc.settings import Settings
+from streamproc.step_size import GROWTH, StepSize
 
 
 def limits() -> EpochLimits:
@@ -54,12 +55,18 @@ def test_only_so_many_of_the_smallest_are_tried() -> None:
         assert epoch.aborted()
 
 
+def large() -> StepSize:
+    size = StepSize()
+    size.records = 1_000
+    return size
+
+
 def test_a_chunk_is_stepped_in_parts() -> None:
     """Together they are the chunk; how large the next is shows when it is asked for."""
     epoch = limits()
-    assert list(epoch.parts(whole := chunk(8))) == [whole]
+    assert list(epoch.parts(whole := chunk(8), large())) == [whole]
     epoch.halve()
-    parts = epoch.parts(chunk(8))
+    parts = epoch.parts(chunk(8), large())
     first = next(parts)
     assert (list(first.offsets), first.next_offset, len(first.columns)) == ([10, 11, 12, 13], 14, 4)
     epoch.halve()
@@ -70,15 +77,32 @@ def test_a_chunk_is_stepped_in_parts() -> None:
     assert (list(last.offsets), last.next_offset) == ([16, 17], 20), "the gap behind a chunk is its last part's"
 
 
+def test_a_part_is_as_large_as_the_task_may_step() -> None:
+    """Its functions have shown meanwhile how long they take."""
+    size = StepSize()
+    parts = limits().parts(chunk(9), size)
+    assert len(next(parts).offsets) == 1
+    size.took(1, ms=1)
+    assert len(next(parts).offsets) == GROWTH
+    assert len(next(parts).offsets) == 8 - GROWTH
+    assert list(parts) == []
+
+
+def test_a_part_is_no_more_than_an_epoch() -> None:
+    """So an epoch has not more than it may, whatever a poll brings."""
+    epoch = EpochLimits(Settings(epoch_records=5))
+    assert [len(part.offsets) for part in epoch.parts(chunk(12), large())] == [5, 5, 2]
+
+
 def test_a_chunk_without_records_is_a_part() -> None:
     """Its gap is to be passed."""
     epoch = limits()
     epoch.halve()
-    assert list(epoch.parts(gap := chunk(0))) == [gap]
+    assert list(epoch.parts(gap := chunk(0), StepSize())) == [gap]
 
 
 def test_parts_have_a_record_at_least() -> None:
     epoch = limits()
     for _ in range(HALVINGS):
         epoch.halve()
-    assert [len(part.offsets) for part in epoch.parts(chunk(3))] == [1, 1, 1]
+    assert [len(part.offsets) for part in epoch.parts(chunk(3), large())] == [1, 1, 1]

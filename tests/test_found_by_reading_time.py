@@ -48,8 +48,7 @@ def app_of(f: Callable[[Numbers], Any], **options: Any) -> App:
 
 def stop(live: Live, app: App) -> None:
     """A run that reads all there is, and stops in order."""
-    worker = live.worker(app)
-    live.rest(worker)
+    worker = live.rested(app)
     run_now(worker.stop())
 
 
@@ -205,8 +204,7 @@ def test_an_idle_input_of_several_merges_that_wakes(
         live.create(topic)
     for topic, at in (("a", 50), ("b", 1), ("c", 50)):
         send(topic, at)
-    worker = live.worker(app)
-    live.rest(worker)
+    worker = live.rested(app)
     for at in range(60, 110, 10):
         send("a", at)
         send("c", 50)
@@ -214,8 +212,7 @@ def test_an_idle_input_of_several_merges_that_wakes(
         live.rest(worker)
     if restart:
         run_now(worker.stop())
-        worker = live.worker(app)
-        live.rest(worker)
+        worker = live.rested(app)
     late = Counter(worker.late)
     send("b", 62)
     live.rest(worker)

@@ -3,25 +3,19 @@
 import logging
 from typing import Any
 
-import msgspec
 import pytest
 
-from streamproc import App, PlanChanged, Stream, tumbling
+from streamproc import App, PlanChanged, Stream
 from streamproc.log import GroupView, LogError, Partition
 from streamproc.state.memory import MemoryDisk
 from streamproc.testing.replay import run_now
+from tests.counted import counted, counts
 from tests.live import Live, Row
 
 
 def keyed() -> App:
     """Windows behind a re-key: the stage that reads the topic keeps nothing."""
-    app = App("grown", idle=None)
-
-    @app.stream(app.topic("numbers", value=int, grace="1s"), to=app.topic("out"))
-    def one(numbers: Stream[bytes, int]) -> Any:
-        return numbers.key_by(lambda v: v % 2).window(tumbling("10s")).count().map(lambda row: [row.start, row.value])
-
-    return app
+    return counted("grown", idle=None)
 
 
 def direct() -> App:
@@ -46,12 +40,7 @@ def send(live: Live, partition: int, *seconds: int) -> None:
 
 
 def windows(live: Live) -> dict[int, int]:
-    """How many records the windows that begin at each second have, of all keys."""
-    found: dict[int, int] = {}
-    for value in live.values("out"):
-        start, count = msgspec.json.decode(value or b"")
-        found[start // 1_000] = found.get(start // 1_000, 0) + count
-    return found
+    return counts(live.values("out"))
 
 
 def test_where_nothing_is_kept_by_partition_it_is_read_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -59,9 +48,7 @@ def test_where_nothing_is_kept_by_partition_it_is_read_on(caplog: pytest.LogCapt
     live = made()
     for partition in range(2):
         send(live, partition, *range(partition, 24, 2))
-    worker = live.worker(keyed())
-    live.rest(worker)
-    run_now(worker.stop())
+    run_now(live.rested(keyed()).stop())
     assert windows(live) == {0: 10, 10: 10}
     live.grow("numbers", 4)
     with caplog.at_level(logging.WARNING, "streamproc"):
@@ -84,15 +71,12 @@ def test_old_records_in_a_new_partition_are_late_where_their_windows_have_closed
     live = made()
     for partition in range(2):
         send(live, partition, *range(partition, 34, 2))
-    worker = live.worker(keyed())
-    live.rest(worker)
-    run_now(worker.stop())
+    run_now(live.rested(keyed()).stop())
     closed = {0: 10, 10: 10, 20: 10}
     assert windows(live) == closed
     live.grow("numbers", 3)
     send(live, 2, 5, 15, 25, 31, 35)
-    worker = live.worker(keyed())
-    live.rest(worker)
+    worker = live.rested(keyed())
     assert worker.late == {"one.count": 3}
     send(live, 2, 50)
     for partition in range(2):
@@ -108,18 +92,13 @@ def test_what_was_closed_before_is_state(disks: str) -> None:
     live = made()
     for partition in range(2):
         send(live, partition, *range(partition, 34, 2))
-    worker = live.worker(keyed())
-    live.rest(worker)
-    run_now(worker.stop())
+    run_now(live.rested(keyed()).stop())
     live.grow("numbers", 3)
-    worker = live.worker(keyed())
-    live.rest(worker)
-    run_now(worker.stop())
+    run_now(live.rested(keyed()).stop())
     if disks == "lost":
         live.disk = MemoryDisk()
     send(live, 2, 5, 15, 25, 31, 35)
-    worker = live.worker(keyed())
-    live.rest(worker)
+    worker = live.rested(keyed())
     assert worker.late == {"one.count": 3}
     assert windows(live) == {0: 10, 10: 10, 20: 10}
 
@@ -215,6 +194,5 @@ def test_a_worker_of_before_cannot_take_over_from_those_of_after() -> None:
     with pytest.raises(LogError, match="topic 'numbers' has gained partitions; .* when it had 2, must begin anew"):
         live.rest(old)
     run_now(old.abandon())
-    again = live.worker(keyed(), "old")
-    live.rest(again)
+    again = live.rested(keyed(), "old")
     assert len(again.tasks) == 5

@@ -67,8 +67,7 @@ def silent_for(live: Live, seconds: int, *workers: Worker, topic: str = "numbers
 def test_a_silent_partition_holds_windows_until_it_is_idle() -> None:
     """Read to its end and silent for `idle`, it is left out of the minimum; before that nothing closes."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 28, worker)
     assert live.values("out") == []
     assert not is_idle(live)
@@ -81,8 +80,7 @@ def test_a_silent_partition_holds_windows_until_it_is_idle() -> None:
 def test_one_that_never_had_a_record_is_waited_for_as_long() -> None:
     """Its first one may be under way: a topic is filled partition by partition."""
     live = made(first=False)
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 28, worker)
     assert live.values("out") == []
     silent_for(live, 4, worker)
@@ -95,8 +93,7 @@ def test_one_that_never_had_a_record_is_waited_for_as_long() -> None:
 def test_never(first: bool) -> None:
     """idle=None, on the command line `never`: time waits for every partition, however long."""
     live = made(first=first, idle="never")
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 1_000, worker)
     assert live.values("out") == []
 
@@ -105,16 +102,14 @@ def test_never(first: bool) -> None:
 def test_the_decision_outlives_a_restart(lost_disk: bool) -> None:
     """It is committed with the offset: the next worker does not wait again, with the disk or without."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 32, worker)
     live.rest(worker)
     run_now(worker.stop())
     if lost_disk:
         live.disk = MemoryDisk()
     say(live, 0, 80)
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     assert live.values("out") == [*CLOSED, b"[60000,1]"]
     assert is_idle(live)
 
@@ -123,14 +118,12 @@ def test_the_decision_outlives_a_restart(lost_disk: bool) -> None:
 def test_a_record_after_idle(restart: bool, caplog: pytest.LogCaptureFixture) -> None:
     """What closed without the partition stays closed: its record for that is late; one for an open window counts."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 32, worker)
     live.rest(worker)
     if restart:
         run_now(worker.stop())
-        worker = live.worker(app())
-        live.rest(worker)
+        worker = live.rested(app())
     for seconds in (6, 7, 61):
         say(live, 1, seconds)
         live.rest(worker)
@@ -150,8 +143,7 @@ def test_not_while_there_is_more_to_read() -> None:
     held = [False]
     live = made()
     live.log._chunk_records = lambda: 0 if held[0] else 10_000
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     say(live, 1, 7)
     held[0] = True
     silent_for(live, 100, worker)
@@ -167,8 +159,7 @@ def test_not_while_there_is_more_to_read() -> None:
 def test_not_across_a_rebalance() -> None:
     """Silence is counted anew by whoever gets the partition, and by whoever keeps it."""
     live = made()
-    first = live.worker(app(), "a")
-    live.rest(first)
+    first = live.rested(app(), "a")
     silent_for(live, 28, first)
     second = live.worker(app(), "b", disk=MemoryDisk())
     live.rest(first, second)
@@ -182,8 +173,7 @@ def test_not_across_a_rebalance() -> None:
 def test_behind_a_pause_of_all_each_is_waited_for() -> None:
     """One that was left out too: which of them is heard first says nothing of the others."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 32, worker)
     assert is_idle(live)
     silent_for(live, 40, worker, all_of_it=True)
@@ -204,8 +194,7 @@ def test_behind_a_pause_of_all_each_is_waited_for() -> None:
 def test_behind_a_pause_of_all_one_that_stays_silent_is_left_out_again() -> None:
     """It is waited for from the moment that another one goes on."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 200, worker, all_of_it=True)
     say(live, 0, 100)
     silent_for(live, 28, worker, all_of_it=True)
@@ -218,8 +207,7 @@ def test_behind_a_pause_of_all_one_that_stays_silent_is_left_out_again() -> None
 def test_all_silent_at_once() -> None:
     """Time goes to the newest record, and waits there: windows behind it do not close for want of records."""
     live = made()
-    worker = live.worker(app())
-    live.rest(worker)
+    worker = live.rested(app())
     silent_for(live, 300, worker, all_of_it=True)
     assert live.values("out") == CLOSED
     assert not is_idle(live)
@@ -263,8 +251,7 @@ def test_each_topic_of_a_merge_is_one() -> None:
     live.create("b")
     live.send("a", *[Row(b"k", b"1", at * 1_000) for at in (0, 60)])
     live.send("b", Row(b"k", b"1", 5_000))
-    worker = live.worker(made_app)
-    live.rest(worker)
+    worker = live.rested(made_app)
     silent_for(live, 28, worker, topic="a")
     assert live.values("out") == []
     silent_for(live, 4, worker, topic="a")
@@ -293,15 +280,13 @@ def test_what_was_closed_without_a_topic_is_known_behind_a_restart(
     live.create("b")
     live.send("a", *[Row(b"k", b"1", at * 1_000) for at in (0, 60)])
     live.send("b", Row(b"k", b"1", 5_000))
-    worker = live.worker(made_app)
-    live.rest(worker)
+    worker = live.rested(made_app)
     silent_for(live, 32, worker, topic="a")
     silent_for(live, 60 if all_of_it else 0, worker, all_of_it=True)
     live.rest(worker)
     assert live.values("out") == [b"2"]
     run_now(worker.stop())
-    worker = live.worker(made_app)
-    live.rest(worker)
+    worker = live.rested(made_app)
     live.send("b", Row(b"k", b"1", 6_000))
     live.rest(worker)
     assert worker.late == {"one.count": 1}

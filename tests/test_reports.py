@@ -21,7 +21,7 @@ from streamproc.state.errors import StoreLocked
         (SlotHeld(0, Path("nowhere")), False),
         (StoreLocked("count/0"), False),
         (LogError("too many aborted epochs"), False),
-        (Unreachable("no Kafka broker can be reached"), False),
+        (Unreachable("no Kafka broker can be reached", lasting=False), False),
     ],
 )
 def test_errors_that_would_come_again(error: Exception, final: bool) -> None:

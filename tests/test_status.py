@@ -172,6 +172,23 @@ async def test_the_process_of_a_local_log(tmp_path: Path) -> None:
     assert (await seen(app, log, tmp_path, "local://data")).problems == ("no worker runs",)
 
 
+async def test_a_worker_whose_process_is_gone(tmp_path: Path) -> None:
+    """The group believes that it lives until its session is over; who sees its state directory knows better."""
+    app, log = counting(), await made()
+    await run_to_the_end(app, log)
+    with taken_slot(tmp_path) as slot:
+        words = TaskInput("words", 0, (Partition("words", 0),))
+        behind_key = TaskInput("count-key_by", 0, (Partition("counting-count-key_by-repartition", 0),))
+        source = await log.source("counting", slot.name, [words, behind_key])
+        await source.poll((), 0)
+        assert (await seen(app, log, tmp_path)).problems == ()
+    status = await seen(app, log, tmp_path)
+    [gone] = status.problems
+    assert gone.startswith(f"{slot.name} is gone: no process has slot 0. Its tasks wait until it is started again")
+    assert status.members[0].gone
+    assert (await seen(app, log, tmp_path / "elsewhere")).problems == (), "on another machine it is not known"
+
+
 async def test_an_unknown_source(tmp_path: Path) -> None:
     """As at the start."""
     with pytest.raises(UnknownTopic, match="there is no topic 'words'"):

@@ -105,7 +105,7 @@ def test_the_delimiter_is_given_or_told_by_the_ending() -> None:
 @pytest.mark.parametrize(
     ("data", "line", "says"),
     [
-        (b'a,b\n"1\n1",2\n3\n', 4, "the row has 1 cells, the first row 2 names"),
+        (b'a,b\n"1\n1",2\n3\n', 4, "the row has 1 cell, the first row 2 names"),
         (b"a,b\n1,2,3\n", 2, "the row has 3 cells"),
         (b'a,b\n1,"2"x\n', 2, "no CSV"),
         (b'a,b\n1,2\n3,"4\n\n', 3, "no CSV"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from streamproc import App, Stream
 from streamproc.clock import ManualClock
 from streamproc.condition import condition_of
+from streamproc.event_loop import Pulse
 from streamproc.incidents import Incidents
 from streamproc.launch import prepare
 from streamproc.log import Aborted, Columns, Committed, GroupView, Log, MemberView, Partition, Sink, Source
@@ -20,8 +20,8 @@ from streamproc.restore import Restoring
 from streamproc.runner import Run, run
 from streamproc.state.memory import MemoryDisk
 from streamproc.stop import Stop
-from streamproc.watchdog import COMMIT_S, HELD_UP_S, JOIN_S, OWNERLESS_S, TURN_S, Watchdog, _Sampler
-from streamproc.watched_log import Traffic, WatchedLog
+from streamproc.watchdog import COMMIT_S, HELD_UP_S, JOIN_S, OWNERLESS_S, TURN_S, Watchdog
+from streamproc.watched_log import Call, Traffic, WatchedLog
 
 SOURCE = Partition("numbers", 0)
 
@@ -111,6 +111,18 @@ def test_once_when_it_has_lasted_and_once_when_it_is_over(caplog: pytest.LogCapt
     assert incidents.names() == []
 
 
+def test_what_has_just_begun(caplog: pytest.LogCaptureFixture) -> None:
+    """How long it has lasted is not said yet; a note is said behind what it belongs to."""
+    caplog.set_level(logging.INFO)
+    incidents = Incidents()
+    incidents.see("hair", "on fire", now_s=1, note="Water helps")
+    incidents.see("hair", None, now_s=4, note="It was curly")
+    assert [record.getMessage() for record in caplog.records] == [
+        "on fire. Water helps",
+        "over after 3.0 s: on fire. It was curly",
+    ]
+
+
 def test_as_far_back_as_is_known(caplog: pytest.LogCaptureFixture) -> None:
     """What began before it was seen is told with how long it has really lasted."""
     Incidents().see("log", "Kafka does not answer", now_s=100, since_s=88)
@@ -168,9 +180,9 @@ async def test_a_turn_that_does_not_end(caplog: pytest.LogCaptureFixture) -> Non
         assert said(caplog) == []
         watchdog.look(now_s + TURN_S + 1)
         [line] = said(caplog)
-        assert line.startswith("no turn of the worker has ended (commit under way for 16 s), for 16 s now")
+        assert line.startswith("the worker is stuck: the log has not answered (commit for 16 s), for 16 s now")
         assert not watchdog.condition.ready
-        assert watchdog.condition.reason == "waiting for the log to answer for 16 s: commit"
+        assert watchdog.condition.reason == "waiting for 16 s for the log to answer: commit"
         watchdog.look(now_s + 10 * TURN_S)
         assert said(caplog) == []
         stop.request()
@@ -234,11 +246,70 @@ async def test_a_broker_that_does_not_answer(caplog: pytest.LogCaptureFixture) -
     log.traffic.assigned = frozenset()
     watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
     watchdog.look(100.0)
-    assert watchdog.condition.reason == "Kafka does not answer for 12 s"
+    assert watchdog.condition.reason == "Kafka has not answered for 12 s"
     assert said(caplog) == ["Kafka does not answer, for 12 s now"]
     Silent.unanswered_s = 0.0
     watchdog.look(101.0)
     assert watchdog.condition.ready
+
+
+async def test_no_answer_is_heard_while_a_function_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """The time for which the event loop was held is nobody's silence, however often; what comes behind it is."""
+
+    class Unheard:
+        asked_s = 100.0
+        now_s = 100.0
+        held_up: Mapping[Partition, int] = {}
+        outvoted = False
+
+        @property
+        def unanswered_s(self) -> float:
+            return self.now_s - self.asked_s
+
+    log, source = WatchedLog(await filled()), Unheard()
+    log.traffic.source = source  # type: ignore[assignment]
+    log.traffic.assigned = frozenset()
+    log.traffic._calls[source] = Call("poll", 100.0)
+    watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
+    watchdog._turned_s, watchdog._pulse = 100.0, Pulse(100.0)
+
+    def beats(*instants: float) -> str:
+        for now_s in instants:
+            source.now_s = now_s
+            watchdog._pulse.beat(now_s)
+            watchdog.look(now_s)
+        return watchdog.condition.reason
+
+    no_tasks = "no tasks: the group has more workers than tasks"
+    assert beats(100.25, 110.25, 110.5, 120.5, 120.75, 140.75) == no_tasks
+    assert said(caplog) == []
+    assert beats(*(140.75 + n / 4 for n in range(1, 18))) == "Kafka has not answered for 5 s"
+    assert said(caplog) == ["Kafka does not answer, for 5.0 s now"]
+    assert beats(150.75) == "Kafka has not answered for 5 s"
+    assert said(caplog) == []
+    assert beats(*(150.75 + n / 4 for n in range(1, 41))) == "Kafka has not answered for 15 s"
+    assert said(caplog) == ["the worker is stuck: the log has not answered (poll for 15 s), for 61 s now"]
+    source.asked_s = 160.75
+    assert beats(160.75) == "waiting for 15 s for the log to answer: poll"
+    log.traffic._calls.clear()
+    assert beats(161.0) == no_tasks
+
+
+async def test_a_worker_that_waits_for_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Where it is, is said for a report of the bug that this is."""
+    log = WatchedLog(await filled())
+    watchdog = Watchdog("doubling", log, "a", doubling().settings({}, {}))
+    log.traffic.assigned = frozenset()
+
+    async def turn() -> None:
+        await asyncio.Event().wait()
+
+    watchdog._turned_s, watchdog._main = 0.0, asyncio.create_task(turn())
+    await asyncio.sleep(0)
+    watchdog.look(TURN_S)
+    watchdog._main.cancel()
+    what = "the worker is stuck, and not because of the log: please report this"
+    assert said(caplog) == [f"{what} (it is in turn > Event.wait), for 15 s now"]
 
 
 async def test_a_partition_that_a_transaction_holds_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -304,10 +375,10 @@ async def test_tasks_without_owner(caplog: pytest.LogCaptureFixture) -> None:
         "a": [],
         "c": [],
         "b": [
-            "held by numbers/1: no owner, for 20 s now",
-            "held by numbers/3: no owner, for 20 s now",
-            "over after 50 s: held by numbers/1: no owner",
-            "over after 50 s: held by numbers/3: no owner",
+            "task numbers/1 has no owner, and holds back what comes behind it, for 20 s now",
+            "task numbers/3 has no owner, and holds back what comes behind it, for 20 s now",
+            "over after 50 s: task numbers/1 has no owner, and holds back what comes behind it",
+            "over after 50 s: task numbers/3 has no owner, and holds back what comes behind it",
         ],
     }
 
@@ -337,7 +408,7 @@ def test_the_way_to_the_tasks() -> None:
     tasks = [TaskId("count", number) for number in range(8)]
 
     def reason(opened: Sequence[TaskId] = (), restoring: Mapping[TaskId, Restoring] | None = None) -> tuple[bool, str]:
-        condition = condition_of("app", traffic, opened, restoring or {}, now_s=0.0)
+        condition = condition_of("app", traffic, opened, restoring or {}, pulse=Pulse(0.0), now_s=0.0)
         return condition.ready, condition.reason
 
     assert reason() == (False, "joining group 'app'")
@@ -356,31 +427,3 @@ def test_the_way_to_the_tasks() -> None:
     assert reason() == (True, "no tasks: most workers of the group run another version of the app")
     traffic.leaving = True
     assert reason() == (False, "leaving group 'app'")
-
-
-# -------------------------------------------------------------------------------------- the event loop
-
-
-def hold(until: threading.Event) -> None:
-    """A function of the user that does not return."""
-    until.wait()
-
-
-def test_a_function_that_blocks_the_event_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """The line is named that holds the loop's thread, once; and how long it was held."""
-    released, beats = threading.Event(), [100.0]
-    holding = threading.Thread(target=hold, args=(released,))
-    holding.start()
-    sampler = _Sampler(holding.ident or 0, lambda: beats[-1])
-    for now_s in (101.0, 104.9, 105.0, 110.0):
-        sampler.look(now_s)
-    [line] = said(caplog)
-    assert line.startswith("the event loop is blocked at ")
-    assert "test_watchdog.py" in line
-    assert line.endswith("in hold: until.wait(), for 5.0 s now")
-    caplog.set_level(logging.INFO)
-    beats.append(131.0)
-    sampler.look(131.2)
-    released.set()
-    holding.join()
-    assert caplog.records[-1].getMessage().startswith("over after 31 s: the event loop is blocked at ")

@@ -13,7 +13,7 @@ from streamproc.operators.batch import NEVER
 from streamproc.state.memory import MemoryDisk
 from streamproc.state.store import Store
 from streamproc.testing.replay import run_now
-from streamproc.worker import Worker
+from streamproc.worker import TURN_MS, Worker
 from tests.live import EPOCH_MS, Live, Row, ints
 
 SOURCE = [Partition("numbers", number) for number in range(2)]
@@ -101,6 +101,66 @@ def test_an_epoch_is_due_by_records() -> None:
     live.send("numbers", *numbers(2, 4, 6))
     run_now(worker.turn(0))
     assert len(live.rows("plain")) == 4
+
+
+@pytest.mark.parametrize("partitions", [1, 50])
+def test_a_turn_ends_with_work_left(partitions: int) -> None:
+    """What a poll brought and functions have no time for is read again, in its order; so a worker can be stopped."""
+    live = Live(epoch_interval="1h")
+    live.create("numbers", partitions)
+    seen: list[int] = []
+
+    def slow(value: int) -> int:
+        live.clock.advance(TURN_MS // 10)
+        seen.append(value)
+        return value
+
+    app = App("slow")
+
+    @app.stream(app.topic("numbers", value=int), to=app.topic("out"))
+    def out(numbers: Stream[bytes, int]) -> Any:
+        return numbers.map(slow)
+
+    for partition in range(partitions):
+        live.send("numbers", *ints(range(partition, 200, partitions)), partition=partition)
+    worker = live.worker(app)
+    run_now(worker.turn(0))  # the assignment
+    turns = []
+    for _ in range(4):
+        before = len(seen)
+        run_now(worker.turn(0))
+        turns.append(len(seen) - before)
+    assert turns == [10] * 4
+    run_now(worker.stop())
+    assert len(live.rows("out")) == len(seen)
+    live.run(app)
+    for partition in range(partitions):
+        assert [v for v in seen if v % partitions == partition] == list(range(partition, 200, partitions))
+
+
+def test_an_epoch_is_due_within_a_turn() -> None:
+    """Where a turn lasts longer than an epoch may, it commits in between."""
+    live = Live(epoch_interval="200ms")
+    live.create("numbers")
+    visible: list[int] = []
+
+    def slow(value: int) -> int:
+        live.clock.advance(100)
+        visible.append(len(live.rows("out")))
+        return value
+
+    app = App("slow")
+
+    @app.stream(app.topic("numbers", value=int), to=app.topic("out"))
+    def out(numbers: Stream[bytes, int]) -> Any:
+        return numbers.map(slow)
+
+    worker = live.worker(app)
+    run_now(worker.turn(0))
+    live.send("numbers", *ints(range(30)))
+    run_now(worker.turn(0))
+    assert visible == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14, 16, 16, 18, 18]
+    run_now(worker.stop())
 
 
 def test_marks_are_no_records() -> None:

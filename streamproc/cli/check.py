@@ -19,6 +19,7 @@ from streamproc.cli.hints import with_hint
 from streamproc.cli.setting_options import place_options
 from streamproc.clock import SystemClock
 from streamproc.compatibility import Compatibility, compatibility
+from streamproc.counted import counted
 from streamproc.errors import StreamprocError
 from streamproc.log_url import open_log
 from streamproc.settings import Settings
@@ -69,8 +70,8 @@ def _text(app: str, broker: str, found: Compatibility) -> Iterator[str]:
         return
     yield head + click.style("compatible", fg="green", bold=True)
     if found.positions:
-        tasks = f", with the state of {found.tasks} tasks" if found.tasks else ""
-        yield f"  it goes on from positions in {found.positions} partitions{tasks}"
+        tasks = f", with the state of {counted(found.tasks, 'task')}" if found.tasks else ""
+        yield f"  it goes on from positions in {counted(found.positions, 'partition')}{tasks}"
     else:
         yield "  nothing is stored of it: it begins at the beginning"
     if found.other:

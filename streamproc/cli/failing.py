@@ -40,12 +40,17 @@ debug_option = click.option(
 """Of the group and of each command."""
 
 
-def _remember_target(ctx: click.Context, _: click.Parameter, target: str) -> str:
-    ctx.meta[_TARGETED] = ctx
+def remember_target(ctx: click.Context, target: str) -> None:
+    """From here on messages of the command that runs name its app, and the place that it was given."""
+    ctx.meta[_TARGETED] = ctx, target
+
+
+def _remember_argument(ctx: click.Context, _: click.Parameter, target: str) -> str:
+    remember_target(ctx, target)
     return target
 
 
-target_argument = click.argument("target", metavar=_PLACEHOLDER, callback=_remember_target)
+target_argument = click.argument("target", metavar=_PLACEHOLDER, callback=_remember_argument)
 """Of each command for an app."""
 
 
@@ -94,11 +99,11 @@ def as_called(text: str) -> str:
 
 
 def _as_called(text: str, meta: dict[str, Any]) -> str:
-    targeted: click.Context | None = meta.get(_TARGETED)
-    if targeted is None:
+    if _TARGETED not in meta:
         return text
+    targeted, target = meta[_TARGETED]
     places = [f" --{name.replace('_', '-')} {given}" for name in _PLACES if (given := targeted.params.get(name))]
-    return text.replace(_PLACEHOLDER, "".join([targeted.params["target"], *places]))
+    return text.replace(_PLACEHOLDER, "".join([target, *places]))
 
 
 def message(error: BaseException) -> str:

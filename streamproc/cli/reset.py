@@ -20,6 +20,7 @@ from streamproc.cli.setting_options import place_options
 from streamproc.cli.times import shown_time
 from streamproc.clock import SystemClock
 from streamproc.clock_repair import check_nobody, clocks_beyond, set_clocks_back
+from streamproc.counted import counted
 from streamproc.errors import StreamprocError
 from streamproc.log_url import open_log
 from streamproc.ownership import internal_topics
@@ -99,7 +100,7 @@ def _delete(stores: Path) -> None:
 
 def _asked(app: App, broker: str, stores: Path, topics: list[str], partitions: int, *, yes: bool) -> bool:
     """Whether there is anything to forget, and whoever asked has seen what and wants it. Raises click.Abort."""
-    found = [f"  positions in {partitions} partitions"] if partitions else []
+    found = [f"  positions in {counted(partitions, 'partition')}"] if partitions else []
     found += [f"  topic {topic}" for topic in topics]
     found += [f"  state in {stores}"] if stores.exists() else []
     if not found:

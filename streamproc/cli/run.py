@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import rich_click as click
 
 from streamproc.app import App
 from streamproc.cli.app_import import load_app
-from streamproc.cli.failing import debug_option, target_argument
+from streamproc.cli.failing import debug_option, remember_target, target_argument
 from streamproc.cli.hints import with_hint
 from streamproc.cli.log_lines import DATED, PLAIN, log_lines
 from streamproc.cli.setting_options import SETTINGS_EPILOG, setting_options
@@ -52,25 +51,28 @@ def command_of(app: App) -> click.Command:
     @click.option("--until-end", is_flag=True, help=_UNTIL_END)
     @click.option("--processes", metavar="N", type=click.IntRange(min=1), help=_PROCESSES)
     @debug_option
-    def run_this(*, until_end: bool, processes: int | None, **flags: Any) -> None:
-        target = "" if processes is None else _target_of(app)
-        run_and_tell(app, target, until_end=until_end, processes=processes, flags=flags)
+    @click.pass_context
+    def run_this(ctx: click.Context, /, *, until_end: bool, processes: int | None, **flags: Any) -> None:
+        target = _target_of(app)
+        if target is not None:
+            remember_target(ctx, target)
+        elif processes is not None:
+            raise SettingsError(
+                f"--processes: app {app.name!r} is no variable of the program's main module, where other processes "
+                "could find it: run it as `streamproc run MODULE:APP --processes N`"
+            )
+        run_and_tell(app, target or "", until_end=until_end, processes=processes, flags=flags)
 
     return run_this
 
 
-def _target_of(app: App) -> str:
-    """How a process of its own finds the app that the program that runs has at hand."""
+def _target_of(app: App) -> str | None:
+    """How another process finds the app that the program that runs has at hand; None: it cannot."""
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    place = spec.name if spec is not None else str(Path(file).resolve()) if file is not None else None
+    place = spec.name if spec is not None else os.path.relpath(file) if file is not None else None
     name = next((name for name, value in vars(main).items() if value is app), None)
-    if place is None or name is None:
-        raise SettingsError(
-            f"--processes: app {app.name!r} is no variable of the program's main module, where other processes could "
-            "find it: run it as `streamproc run MODULE:APP --processes N`"
-        )
-    return f"{place}:{name}"
+    return None if place is None or name is None else f"{place}:{name}"
 
 
 def run_and_tell(app: App, target: str, *, until_end: bool, processes: int | None, flags: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import rich_click as click
 
 from streamproc.cli.failing import debug_option
 from streamproc.cli.setting_options import broker_option
+from streamproc.counted import counted
 from streamproc.errors import StreamprocError
 from streamproc.launch import KEPT
 from streamproc.log import Aborted, Columns, Log, LogError, Partition, Sink, Unknown
@@ -139,8 +140,8 @@ async def _topic(log: Log, name: str, partitions: int | None) -> int:
         return partitions or 1
     if partitions not in (None, known.partitions):
         raise StreamprocError(
-            f"topic {name!r} is there already, with {known.partitions} partitions and not {partitions}: leave "
-            "--partitions out, or send to a topic of another name"
+            f"topic {name!r} is there already, with {counted(known.partitions, 'partition')} and not {partitions}: "
+            "leave --partitions out, or send to a topic of another name"
         )
     return known.partitions
 
@@ -175,7 +176,7 @@ class Sender:
             await self._commit()
             raise StreamprocError(f"{error}\n{_sent_before(self.sent)}") from error
         except (KeyboardInterrupt, asyncio.CancelledError):
-            click.echo(f"{_records(self.sent)} {_were(self.sent)} sent to {self._topic}", err=True)
+            click.echo(f"{counted(self.sent, 'record')} {_were(self.sent)} sent to {self._topic}", err=True)
             raise
 
     async def _add(self, record: InputLine) -> None:
@@ -210,18 +211,19 @@ class Sender:
             self._sent_lines = self._read_lines
             self._open, self._count = {}, 0
             if sys.stderr.isatty():
-                click.echo(f"\r{self.sent:,} records", nl=False, err=True)
+                click.echo(f"\r{counted(self.sent, 'record')}", nl=False, err=True)
 
     def _sent_at(self, error: LogError) -> str:
         """What is said of an epoch that failed: how many were sent before it, and how to go on."""
         first = self._sent_lines + 1
         sent = "Nothing was sent"
         if self.sent:
-            sent = f"{_records(self.sent)} {_were(self.sent)} sent, those before line {first:,}, and nothing after"
+            records = counted(self.sent, "record")
+            sent = f"{records} {_were(self.sent)} sent, those before line {first:,}, and nothing after"
         if isinstance(error, Unknown):
             return (
-                f"{sent} for sure. The {_records(self._count)} of lines {first:,} to {self._read_lines:,} may have "
-                f"been sent: look with `streamproc tail {self._topic}` where to go on"
+                f"{sent} for sure. The {counted(self._count, 'record')} of lines {first:,} to {self._read_lines:,} may "
+                f"have been sent: look with `streamproc tail {self._topic}` where to go on"
             )
         return f"{sent}: go on from line {first:,}"
 
@@ -229,7 +231,7 @@ class Sender:
         """Say how many went where."""
         if sys.stderr.isatty():
             click.echo("\r", nl=False, err=True)
-        click.echo(f"{_records(self.sent)} to {self._topic}{_spread(self._by_partition, self._partitions)}")
+        click.echo(f"{counted(self.sent, 'record')} to {self._topic}{_spread(self._by_partition, self._partitions)}")
 
 
 class _Pace:
@@ -253,7 +255,7 @@ class _Pace:
 def _sent_before(count: int) -> str:
     if count == 0:
         return "Nothing was sent"
-    return f"{_records(count)} before it {_were(count)} sent, nothing after it"
+    return f"{counted(count, 'record')} before it {_were(count)} sent, nothing after it"
 
 
 def _reason(error: LogError) -> str:
@@ -263,10 +265,6 @@ def _reason(error: LogError) -> str:
 
 def _were(count: int) -> str:
     return "was" if count == 1 else "were"
-
-
-def _records(count: int) -> str:
-    return "1 record" if count == 1 else f"{count:,} records"
 
 
 def _spread(counts: Mapping[int, int], partitions: int) -> str:

@@ -42,12 +42,14 @@ def command(target: str, *, each_task: bool, as_json: bool, **flags: Any) -> Non
     """Show how an app stands: its workers, and for each stage what it has not read yet.
 
     Nothing is changed; it works beside the workers. LAG is in records; BEHIND is how much later the newest of a
-    source's last records is than the last one read, in event time; EVENT TIME is how far the sources have been read. A
-    task is `opening` until its owner has committed for it, and `restoring` while its owner reads its state from the
-    changelog, with how many of how many records.
+    source's last records is than the last one read, in event time, or `held up` where a transaction is open on a
+    source; EVENT TIME is how far the sources have been read. A task is `opening` until its owner has committed for it,
+    and `restoring` while its owner reads its state from the changelog, with how many of how many records. A worker that
+    was killed is shown, with its tasks, until its session is over (--session-timeout) or it has been started again;
+    where it ran on this machine, on this --state-dir, it is said to be gone.
 
-    Exit codes: 0 every task has an owner, the group is at rest, and no transaction holds a source up; 1 not so; 2 wrong
-    call.
+    Exit codes: 0 every task has an owner, none of whom is known to be gone, the group is at rest, and no transaction
+    holds a source up; 1 not so; 2 wrong call.
     """
     app = load_app(target)
     settings = app.settings(flags, dict(os.environ))
@@ -95,16 +97,16 @@ def _text(status: Status, *, each_task: bool) -> Iterable[str]:
 
 
 def _member(member: MemberStatus) -> Sequence[str]:
-    place = ["-" if value is None else str(value) for value in (member.slot, member.pid)]
+    place = ["-" if value is None else str(value) for value in (member.slot, "gone" if member.gone else member.pid)]
     return [member.name, member.host or "-", *place, _grouped(member.tasks)]
 
 
 def _stage(stage: StageStatus) -> Sequence[str]:
-    return [stage.name, str(len(stage.tasks)), f"{stage.lag:,}", _behind(stage.behind_ms), shown_time(stage.event_time)]
+    return [stage.name, str(len(stage.tasks)), f"{stage.lag:,}", _behind(stage), shown_time(stage.event_time)]
 
 
 def _task(task: TaskStatus) -> Sequence[str]:
-    measures = [f"{task.lag:,}", _behind(task.behind_ms), shown_time(task.event_time)]
+    measures = [f"{task.lag:,}", _behind(task), shown_time(task.event_time)]
     return [f"{task.stage}/{task.number}", _state(task), *measures, task.owner or "-"]
 
 
@@ -115,9 +117,10 @@ def _state(task: TaskStatus) -> str:
     return f"{task.state} {100 * restored // task.to_restore} % ({restored:,} of {task.to_restore:,})"
 
 
-def _behind(ms: int | None) -> str:
+def _behind(of: StageStatus | TaskStatus) -> str:
+    ms = of.behind_ms
     if ms is None:
-        return "-"
+        return "held up" if of.held_up else "-"
     return duration_text(ms if ms < _FINE else ms // 1_000 * 1_000)
 
 

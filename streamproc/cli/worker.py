@@ -64,7 +64,8 @@ def command(
 
     It does what `streamproc run` does. SIGTERM or SIGINT commits what was read and leaves, within ten seconds whatever
     hangs; a second one stops at once. A line has time, level and message, and task, topic, partition, offset, count and
-    seconds where there are any. Started again it takes its slot, and with it its tasks, at once.
+    seconds where there are any. Started again it takes its slot, and with it its tasks, at once. A Kafka that cannot be
+    reached is waited for.
     """
 
     def run(stop: Stop, onlooker: Onlooker) -> Progress:
@@ -73,7 +74,16 @@ def command(
         with with_hint(settings.broker):
             told = None if health is None else Health(parsed_address(health), _seconds(live_within))
             progress = asyncio.run(
-                work(app, settings, stop=stop, until_end=until_end, onlooker=onlooker, slot=slot, health=told)
+                work(
+                    app,
+                    settings,
+                    stop=stop,
+                    until_end=until_end,
+                    onlooker=onlooker,
+                    slot=slot,
+                    health=told,
+                    patient=supervised is None,
+                )
             )
         logger.info("%s: %s: %s", app.name, "stopped" if stop.requested else "read to the end", progress)
         return progress

@@ -28,6 +28,8 @@ _SHARES: Final = (1 / 2, 1 / 2, 1)
 """What the rounds of asking have of the time that is left then."""
 _PAUSE_S: Final = 0.1
 """Before those are asked again whose answer was lost."""
+_REFUSALS: Final = (BrokerResponseError, UnsupportedSaslMechanismError, ssl.SSLError)
+"""Causes that stay as long as the client's settings and the broker's do not fit."""
 
 
 def addresses_of(brokers: str) -> Sequence[Address]:
@@ -60,10 +62,9 @@ async def reach(
     """
     if settings.sends_password_in_the_clear:
         logging.getLogger("aiokafka.conn").addFilter(_not_said_already)
-        logger.warning("the password for Kafka is sent in the clear: set security_protocol SASL_SSL, or use SCRAM")
     failed = await _first_that_answers(connections, directory, addresses, timeout_s)
     if len(failed) == len(addresses):
-        raise Unreachable(f"no Kafka broker can be reached: {_told(failed, settings)}")
+        raise Unreachable(f"no Kafka broker can be reached: {_told(failed, settings)}", lasting=_lasts(failed))
     brokers = directory.brokers
     failed = await _first_that_answers(connections, directory, brokers, timeout_s)
     if len(failed) == len(brokers):
@@ -72,7 +73,9 @@ async def reach(
             f"where it cannot be reached: {_told(failed, settings)}. Set the brokers' advertised.listeners to "
             "addresses that this machine can reach"
         )
-        raise Unreachable(msg)
+        raise Unreachable(msg, lasting=_lasts(failed))
+    if settings.sends_password_in_the_clear:
+        logger.warning("the password for Kafka is sent in the clear: set security_protocol SASL_SSL, or use SCRAM")
 
 
 async def _first_that_answers(
@@ -105,6 +108,11 @@ async def _first_that_answers(
 def _may_pass(error: Exception) -> bool:
     """Whether a broker that did not answer may when it is asked again."""
     return isinstance(error, TimeoutError | NotRouted) or isinstance(_cause(error), HUNG_UP)
+
+
+def _lasts(failed: Mapping[Address, Exception]) -> bool:
+    """Whether one of the brokers has refused this client."""
+    return any(isinstance(_cause(error), _REFUSALS) for error in failed.values())
 
 
 def _told(failed: Mapping[Address, Exception], settings: ClientSettings) -> str:

@@ -248,7 +248,7 @@ class Connections:
         self._silent.add(address)
         if self._warns and address not in self._warned:
             self._warned.add(address)
-            logger.warning("Kafka broker %s cannot be reached: %s. It is asked again until it answers", address, why)
+            logger.warning("Kafka broker %s cannot be reached: %s. It is asked again", address, why)
 
 
 def _reason(error: BaseException) -> str:

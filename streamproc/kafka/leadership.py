@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from streamproc.counted import counted
 from streamproc.kafka.assignment import Decision, decide, decode_subscription, encode_assignment
 from streamproc.kafka.calls import Deadline, call
 from streamproc.kafka.requests import Cluster, InitProducerId, Joined, NoAnswer, Refused
@@ -36,7 +37,8 @@ async def lead(cluster: Cluster, group: str, instance: str, joined: Joined, timi
 
 
 def _say(what: str, joined: Joined, decision: Decision) -> None:
-    logger.info("%s: %s workers; gone: %s", what, len(joined.members), ", ".join(decision.gone) or "nobody")
+    workers, gone = counted(len(joined.members), "worker"), ", ".join(decision.gone) or "nobody"
+    logger.info("%s: %s; gone: %s", what, workers, gone)
     if decision.unowned:
         names = ", ".join(f"{stage}/{number}" for stage, number in decision.unowned)
         logger.warning(

@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from streamproc.counted import counted
 from streamproc.kafka.assignment import (
     Assignment,
     Subscription,
@@ -225,20 +226,21 @@ class Member:
         """Until a generation has begun with this member in it."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        logger.info("%s: joins group %r, offers %s tasks", self.instance, self.group, len(self._says.inputs))
+        offered = counted(len(self._says.inputs), "task")
+        logger.info("%s: joins group %r, offers %s", self.instance, self.group, offered)
         pause_s, longest_s = SOON_S, min(LONGEST_PAUSE_S, self._timing.rebalance / 1000 / PAUSES)
         with said_if_slow(self._waiting):
             while (assignment := await self._generation()) is None:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
         logger.info(
-            "%s: is in generation %s of group %r after %.2f s, with %s of its %s tasks; workers: %s",
+            "%s: is in generation %s of group %r after %.2f s, with %s of its %s; workers: %s",
             self.instance,
             self._joined.generation,
             self.group,
             loop.time() - began,
             len(assignment.tasks),
-            len(self._says.inputs),
+            offered,
             len(assignment.peers),
         )
         self.outvoted = assignment.plan != self._says.plan

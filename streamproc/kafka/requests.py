@@ -111,7 +111,14 @@ class NoAnswer(LogError):
 
 
 class Unreachable(LogError):
-    """No broker of the cluster can be reached; its message says why of each, and the way out."""
+    """No broker of the cluster can be reached; its message says why of each, and the way out.
+
+    lasting   one of them would refuse this client again: its password, its certificate, what it speaks
+    """
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 # ---------------------------------------------------------------------------------------- what messages are made of

@@ -22,7 +22,7 @@ def test_compatible(program: Program) -> None:
     assert program.chunks("hits") == []
     program.run(*TO_THE_END)
     shown = program.run(*CHECK).stdout
-    assert "it goes on from positions in 2 partitions, with the state of 1 tasks" in shown
+    assert "it goes on from positions in 2 partitions, with the state of 1 task" in shown
     assert "makes" not in shown
 
 

@@ -16,12 +16,17 @@ from uuid import uuid4
 import pytest
 
 from streamproc.cli import main
+from streamproc.kafka.calls import Deadline
+from streamproc.kafka.timing import Timing
+from streamproc.kafka.transaction import Transactions
 from streamproc.log import Columns, Partition
 from streamproc.log_url import open_log
 from streamproc.settings import Settings
 from tests.cli.program import APP, Program, visits
 from tests.cli.test_reset import FUTURE_APP
 from tests.cli.test_run import expected_hits, expected_sizes
+from tests.cli.test_worker import asked
+from tests.kafka.opened import opened
 from tests.kafka.server import KafkaServer, free_ports
 
 pytestmark = pytest.mark.timeout(180)
@@ -269,6 +274,22 @@ def test_status(program: OnKafka) -> None:
     assert f"{program.name('visits')} on {program.broker}: 3 workers" in shown
 
 
+async def test_status_of_a_source_that_is_held_up(program: OnKafka) -> None:
+    """Not as if all were read: in place of how far behind it is, and with the transaction's place; exit code 1."""
+    await asyncio.to_thread(program.fill, visits(20), "--timestamp", "at")
+    await asyncio.to_thread(program.run, "run", TARGET, "--until-end")
+    async with opened(program.broker.removeprefix("kafka://")) as cluster:
+        holder = Transactions(cluster, program.name("holder"), Timing())
+        await holder.take(Deadline(10))
+        holder.send(Partition(program.name("visits"), 0), Columns([None], [b"{}"], [1_100_000]))
+        await holder._outbox.flush(holder._producer, Deadline(10))
+        shown = (await asyncio.to_thread(program.run, "status", TARGET, code=1)).stdout
+        await holder.take(Deadline(10))  # aborts it
+    [stage] = [line for line in shown.splitlines() if re.match(rf"{program.name('visits')} +1 ", line)]
+    assert stage.split("  ")[-2].strip() == "held up"
+    assert f"{program.name('visits')}/0 cannot be read beyond offset" in shown
+
+
 def test_check(program: OnKafka) -> None:
     """A plan that fits and one that does not, told from the changelogs while workers run."""
     program.fill(visits(500), "--partitions", "2", "--timestamp", "at")
@@ -330,6 +351,27 @@ async def _send_at(program: OnKafka, at_ms: int) -> None:
 # -------------------------------------------------------------------------------------- one worker
 
 
+def test_a_worker_that_is_started_before_its_kafka(tmp_path: Path, own_kafka: KafkaServer) -> None:
+    """It lives, is not ready and says why; once Kafka is there it works."""
+    address = own_kafka.bootstrap
+    program = OnKafka(tmp_path, address)
+    try:
+        program.fill(visits(50), "--timestamp", "at")
+        own_kafka.stop()
+        process = program.start("worker", TARGET, "--health", "127.0.0.1:0")
+        port = int(re.findall(r"127\.0\.0\.1:(\d+)/live", read_until(process, "/live and /ready"))[0])
+        read_until(process, f"waiting until Kafka answers: no Kafka broker can be reached: broker {address}")
+        until(lambda: "no Kafka broker can be reached" in asked(port, "/ready")[1]["reason"], process)
+        assert (asked(port, "/ready")[0], asked(port, "/live")[0]) == (503, 200)
+        own_kafka.start()
+        until(lambda: program.count("sizes") == 50, process)
+        until(lambda: asked(port, "/ready")[0] == 200, process)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        program.close()
+
+
 def test_a_worker_takes_its_place_again(program: OnKafka) -> None:
     """After kill -9 a worker that is started again in its state directory goes on at once, under its name."""
     program.fill(visits(300), "--partitions", "2", "--timestamp", "at")
@@ -338,6 +380,7 @@ def test_a_worker_takes_its_place_again(program: OnKafka) -> None:
     [name] = program.members()
     first.kill()
     first.wait()
+    assert f"{name} is gone: no process has slot 0" in program.run("status", TARGET, code=1).stdout
     program.fill(visits(10), "--timestamp", "at")
     second = program.start("worker", TARGET)
     until(lambda: program.count("sizes") == 310, second)

@@ -1,3 +1,4 @@
+import re
 import shutil
 import signal
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamproc.state.rocks import RocksDisk
-from tests.cli.program import Program, until, visits
+from tests.cli.program import APP, Program, until, visits
 
 TO_THE_END = ("run", "visits_app:app", "--until-end")
 
@@ -71,6 +72,18 @@ def test_app_main_is_run(program: Program) -> None:
     program.write("my.py", "from visits_app import app\nif __name__ == '__main__':\n    app.main()\n")
     assert "visits 70 records" in program.run("--until-end", program=(sys.executable, "my.py")).stderr
     assert program.values("hits") == expected_hits(70)
+
+
+def test_app_main_knows_its_app(program: Program) -> None:
+    """The commands in its messages are to be copied: they name the app, and the place that was given."""
+    program.send(visits(70))
+    program.write("my.py", APP + "if __name__ == '__main__':\n    app.main()\n")
+    program.run("--until-end", program=(sys.executable, "my.py"))
+    program.write("my.py", (program.folder / "my.py").read_text().replace('tumbling("1m")', 'tumbling("2m")'))
+    err = program.run("--until-end", "--broker", "local://data", code=1, program=(sys.executable, "my.py")).stderr
+    [command] = re.findall(r"streamproc (reset my\.py:app --broker local://data)", err)
+    program.run(*command.split(), "--yes")
+    program.run("--until-end", program=(sys.executable, "my.py"))
 
 
 def test_where_things_are(program: Program) -> None:

@@ -162,6 +162,7 @@ def test_a_function_that_blocks(program: Program) -> None:
     code, body = asked(port, "/ready")
     assert code == 503
     assert body["reason"].startswith("the event loop has been blocked for")
+    assert body["reason"].endswith('in hold: time.sleep(float(os.environ.get("HOLD_S", "0")))')
     [*_, line] = read_until(process, "the event loop is blocked")
     assert "slow.py" in line["message"]
     assert "in hold: time.sleep" in line["message"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.outage import Outage
 from tests.faults.scene import Scene
 from tests.kafka.proxy import Proxy
 from tests.kafka.server import KafkaServer
@@ -32,7 +33,7 @@ async def own_scene(tmp_path: Path, own_kafka: KafkaServer) -> AsyncIterator[Sce
 
 
 @pytest.fixture
-def own_proxy(own_kafka: KafkaServer) -> Iterator[Proxy]:
-    """The network between that broker and the workers."""
+def outage(own_scene: Scene, own_kafka: KafkaServer) -> Iterator[Outage]:
+    """The same, with a network between that broker and the workers."""
     with Proxy(own_kafka) as proxy:
-        yield proxy
+        yield Outage(own_scene, proxy, own_kafka)

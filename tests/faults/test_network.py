@@ -7,9 +7,10 @@ import pytest
 
 from tests.faults.inputs import visits
 from tests.faults.scene import Scene
+from tests.faults.worker_process import WorkerProcess
 from tests.kafka.frames import Api, Request
 from tests.kafka.proxy import Proxy
-from tests.kafka.rules import Side
+from tests.kafka.rules import Rule, Side
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -17,6 +18,13 @@ OF_A_COMMIT = (Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN)
 OF_A_START = (Api.INIT_PRODUCER_ID, Api.JOIN_GROUP, Api.SYNC_GROUP, Api.OFFSET_FETCH, Api.FIND_COORDINATOR)
 OF_ANY_TIME = (Api.HEARTBEAT, Api.FETCH, Api.LIST_OFFSETS, Api.METADATA)
 SIDES: tuple[Side, Side] = ("request", "reply")
+
+on_either_side = pytest.mark.parametrize("side", SIDES)
+silently_or_not = pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+
+
+def of_each(*apis: Api) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("api", apis, ids=lambda api: api.name)
 
 
 async def test_losses_everywhere(scene: Scene, proxy: Proxy) -> None:
@@ -39,9 +47,9 @@ async def test_losses_everywhere(scene: Scene, proxy: Proxy) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("api", OF_A_COMMIT, ids=lambda api: api.name)
+@silently_or_not
+@on_either_side
+@of_each(*OF_A_COMMIT)
 async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """Three of one worker's are lost, in three epochs; then two in a row."""
     scene.broker = proxy.bootstrap
@@ -57,32 +65,33 @@ async def test_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("api", OF_A_START, ids=lambda api: api.name)
+@silently_or_not
+@on_either_side
+@of_each(*OF_A_START)
 async def test_of_a_start(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """The first is lost of a worker that begins, of one that joins it while it works, and of one that comes back."""
     scene.broker = proxy.bootstrap
     await scene.fill(visits(8_000, takes_ms=20))
-    rule = proxy.lose(api, side, silently=silently)
-    first = scene.worker("a")
-    await asyncio.to_thread(rule.wait)
+
+    async def started(machine: str) -> WorkerProcess:
+        rule = proxy.lose(api, side, silently=silently)
+        worker = scene.worker(machine)
+        await asyncio.to_thread(rule.wait)
+        return worker
+
+    first = await started("a")
     await first.works_on({8})
-    rule = proxy.lose(api, side, silently=silently)
-    second = scene.worker("b")
-    await asyncio.to_thread(rule.wait)
+    second = await started("b")
     await second.works_on({4})
-    rule = proxy.lose(api, side, silently=silently)
     second.kill()
-    second = scene.worker("b")
-    await asyncio.to_thread(rule.wait)
+    second = await started("b")
     await scene.finished(first, second)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("api", OF_ANY_TIME, ids=lambda api: api.name)
+@silently_or_not
+@on_either_side
+@of_each(*OF_ANY_TIME)
 async def test_of_any_time(scene: Scene, proxy: Proxy, api: Api, side: Side, silently: bool) -> None:
     """Some are lost, and three in a row, while two workers share the work."""
     scene.broker = proxy.bootstrap
@@ -95,36 +104,41 @@ async def test_of_any_time(scene: Scene, proxy: Proxy, api: Api, side: Side, sil
     await scene.finished(*workers)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("api", [*OF_A_COMMIT, Api.HEARTBEAT, Api.FETCH], ids=lambda api: api.name)
-async def test_held_up(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
-    """One stands still for longer than a session and a transaction last, and arrives then; the others pass."""
-    scene.broker = proxy.bootstrap
-    scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
-    await scene.fill(visits(8_000, takes_ms=20))
-    workers = await scene.sharing("a", "b")
-    rule = proxy.hold(api, side)
+SHORT = {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
+
+
+async def held_up(proxy: Proxy, rule: Rule) -> None:
+    """What the rule holds has stood still for longer than a session and a transaction of SHORT last."""
     await asyncio.to_thread(rule.wait)
     await asyncio.sleep(4)
     proxy.release(rule)
+
+
+@pytest.mark.long
+@on_either_side
+@of_each(*OF_A_COMMIT, Api.HEARTBEAT, Api.FETCH)
+async def test_held_up(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
+    """One stands still for longer than a session and a transaction last, and arrives then; the others pass."""
+    scene.broker = proxy.bootstrap
+    scene.settings |= SHORT
+    await scene.fill(visits(8_000, takes_ms=20))
+    workers = await scene.sharing("a", "b")
+    await held_up(proxy, proxy.hold(api, side))
     await scene.finished(*workers)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("side", SIDES)
+@on_either_side
 async def test_offsets_held_up(scene: Scene, proxy: Proxy, side: Side) -> None:
     """Those of a worker that joins stand still for longer than a session and a transaction last, and arrive then."""
     scene.broker = proxy.bootstrap
-    scene.settings |= {"session_timeout": "1500ms", "transaction_timeout": "1500ms"}
+    scene.settings |= SHORT
     await scene.fill(visits(8_000, takes_ms=20))
     first = scene.worker("a")
     await first.works_on({8})
     rule = proxy.hold(Api.OFFSET_FETCH, side)
     second = scene.worker("b")
-    await asyncio.to_thread(rule.wait)
-    await asyncio.sleep(4)
-    proxy.release(rule)
+    await held_up(proxy, rule)
     await scene.finished(first, second)
 
 
@@ -149,15 +163,15 @@ async def test_cut_for_longer_than_a_transaction_and_a_session(scene: Scene, pro
 
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [0.3, 1.2, 3, 6])
-@pytest.mark.parametrize("silently", [False, True], ids=["closed", "silent"])
+@silently_or_not
 async def test_cuts(scene: Scene, proxy: Proxy, silently: bool, seconds: float) -> None:
     """Three times, shorter than what waits for an answer, longer than it, than a transaction, than a session."""
     await cut(scene, proxy, silently=silently, seconds=seconds, times=3)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("api", OF_A_COMMIT, ids=lambda api: api.name)
-@pytest.mark.parametrize("side", SIDES)
+@of_each(*OF_A_COMMIT)
+@on_either_side
 async def test_cut_at_a_step_of_a_commit(scene: Scene, proxy: Proxy, api: Api, side: Side) -> None:
     """A worker alone: the network breaks there, for longer than its transaction may be open."""
     scene.broker = proxy.bootstrap

@@ -33,7 +33,7 @@ async def test_memory_is_bounded(own_scene: Scene, own_kafka: KafkaServer) -> No
     before = resident_kb(worker)
     os.kill(own_kafka.pid, signal.SIGSTOP)
     try:
-        await worker.said("no turn of the worker has ended")
+        await worker.said("the worker is stuck")
         await asyncio.sleep(3)
         assert worker.running
         assert resident_kb(worker) < before + SPARE_KB

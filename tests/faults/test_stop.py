@@ -1,6 +1,7 @@
 """SIGTERM is answered within ten seconds, whatever the worker waits for; what it had open is read again."""
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -8,8 +9,8 @@ import time
 import pytest
 
 from tests.faults.inputs import visits
+from tests.faults.outage import Outage
 from tests.faults.scene import Scene
-from tests.faults.test_broker import opened, working
 from tests.faults.worker_process import WorkerProcess
 from tests.kafka.frames import Api
 from tests.kafka.proxy import Proxy
@@ -32,42 +33,28 @@ async def leaves_in_time(worker: WorkerProcess) -> int:
     return code
 
 
-async def restored_again(scene: Scene) -> WorkerProcess:
-    """A worker that has lost its disk, just started: it has all of its state to restore."""
+@pytest.mark.parametrize(
+    ("seconds", "fetches"),
+    [
+        pytest.param(math.inf, 1, id="that-gets-no-records"),
+        pytest.param(0.5, 3, id="that-is-slow", marks=pytest.mark.long),
+    ],
+)
+async def test_during_a_restore(scene: Scene, proxy: Proxy, seconds: float, fetches: int) -> None:
+    """The records of the changelog do not come, or each fetch of them late: it leaves, and the next one restores."""
     await scene.fill(visits(6_000, takes_ms=10))
     worker = scene.worker()
     await scene.reached(0.6)
     worker.kill()
     scene.lose_disk("a")
-    return scene.worker()
-
-
-async def test_during_a_restore(scene: Scene, proxy: Proxy) -> None:
-    """The records of the changelog do not come: it leaves, and the next one restores."""
-    worker = await restored_again(scene)
-    worker.kill()
     scene.broker = proxy.bootstrap
-    fetches = proxy.hold(Api.FETCH, "reply", times=None)
+    late = proxy.delay(Api.FETCH, "reply", seconds)
     worker = scene.worker()
-    await asyncio.to_thread(fetches.wait)
+    for _ in range(fetches):
+        await asyncio.to_thread(late.wait)
     assert await leaves_in_time(worker) == 0
     assert await scene.members() == []
-    proxy.release(fetches)
-    await scene.finished(scene.worker())
-
-
-@pytest.mark.long
-async def test_during_a_slow_restore(scene: Scene, proxy: Proxy) -> None:
-    """They come, each fetch after half a second."""
-    worker = await restored_again(scene)
-    worker.kill()
-    scene.broker = proxy.bootstrap
-    fetches = proxy.delay(Api.FETCH, "reply", 0.5)
-    worker = scene.worker()
-    for _ in range(3):
-        await asyncio.to_thread(fetches.wait)
-    assert await leaves_in_time(worker) == 0
-    proxy.release(fetches)
+    proxy.release(late)
     await scene.finished(scene.worker())
 
 
@@ -86,26 +73,14 @@ async def test_during_a_rebalance(scene: Scene) -> None:
 
 
 @pytest.mark.long
-async def test_a_network_that_is_silent(scene: Scene, proxy: Proxy) -> None:
-    """Nothing is answered, not even the goodbye."""
+@pytest.mark.parametrize("silently", [True, False], ids=["silent", "cut"])
+async def test_a_network_that_is(scene: Scene, proxy: Proxy, silently: bool) -> None:
+    """Silent, nothing is answered, not even the goodbye; cut, every connection is refused."""
     scene.broker = proxy.bootstrap
     await scene.fill(visits(6_000, takes_ms=10))
     worker = scene.worker()
     await scene.more_read()
-    proxy.cut(silently=True)
-    await leaves_in_time(worker)
-    proxy.heal()
-    await scene.finished(scene.worker())
-
-
-@pytest.mark.long
-async def test_a_network_that_is_cut(scene: Scene, proxy: Proxy) -> None:
-    """Every connection is refused."""
-    scene.broker = proxy.bootstrap
-    await scene.fill(visits(6_000, takes_ms=10))
-    worker = scene.worker()
-    await scene.more_read()
-    proxy.cut()
+    proxy.cut(silently=silently)
     await leaves_in_time(worker)
     proxy.heal()
     await scene.finished(scene.worker())
@@ -115,7 +90,7 @@ PATIENT = {"request_timeout": "30s", "transaction_timeout": "60s"}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("settings", [{}, PATIENT], ids=["", "patient"])
+@pytest.mark.parametrize("settings", [{}, PATIENT], ids=["impatient", "patient"])
 async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServer, settings: dict[str, str]) -> None:
     """It takes connections and answers nothing, however long it is waited for."""
     await own_scene.fill(visits(6_000, takes_ms=10))
@@ -130,12 +105,9 @@ async def test_a_broker_that_stands_still(own_scene: Scene, own_kafka: KafkaServ
 
 
 @pytest.mark.long
-async def test_a_broker_that_is_gone(own_scene: Scene, own_proxy: Proxy, own_kafka: KafkaServer) -> None:
+async def test_a_broker_that_is_gone(outage: Outage) -> None:
     """It was there when the worker began."""
-    (worker,) = await working(own_scene, own_proxy, "a")
-    ends = await opened(own_proxy, worker)
-    await asyncio.to_thread(own_kafka.stop)
-    own_proxy.release(ends)
-    await leaves_in_time(worker)
-    await asyncio.to_thread(own_kafka.start)
-    await own_scene.finished(own_scene.worker())
+    (worker,) = await outage.working("a")
+    async with outage.away(KafkaServer.stop, worker):
+        await leaves_in_time(worker)
+    await outage.scene.finished(outage.scene.worker())

@@ -136,7 +136,7 @@ async def refusal_at_once(cluster: AiokafkaCluster, request: Request[Any]) -> Re
 
 def outage(address: str, why: str) -> list[str]:
     """What is said of one."""
-    begun = f"Kafka broker {address} cannot be reached: {why}. It is asked again until it answers"
+    begun = f"Kafka broker {address} cannot be reached: {why}. It is asked again"
     return [begun, f"Kafka broker {address} answers again"]
 
 

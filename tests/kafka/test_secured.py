@@ -24,8 +24,9 @@ from streamproc.kafka.requests import (
     Request,
     Stamped,
     TransactionVersion,
+    Unreachable,
 )
-from streamproc.log import Columns, LogError, Partition
+from streamproc.log import Columns, Partition
 from tests.kafka.class_path import java
 from tests.kafka.opened import ANSWER_S, fresh, new_partition, opened, refusal
 from tests.kafka.server import KafkaServer
@@ -87,11 +88,11 @@ async def app(broker: Secured) -> AsyncIterator[AiokafkaCluster]:
         yield cluster
 
 
-async def cannot_connect(brokers: str, settings: Mapping[str, str]) -> str:
-    with pytest.raises(LogError) as raised:
+async def cannot_connect(brokers: str, settings: Mapping[str, str]) -> Unreachable:
+    with pytest.raises(Unreachable) as raised:
         await AiokafkaCluster.connect(brokers, settings, request_timeout_s=ANSWER_S)
     assert PASSWORD not in str(raised.value)
-    return str(raised.value)
+    return raised.value
 
 
 async def test_with_certificate_and_password(app: AiokafkaCluster) -> None:
@@ -124,14 +125,16 @@ async def test_with_certificate_and_password(app: AiokafkaCluster) -> None:
     ],
 )
 async def test_settings_that_do_not_fit(broker: Secured, changes: Mapping[str, str | None], said: str) -> None:
-    """It is said which of them to look at."""
+    """It is said which of them to look at, and whether trying again is of no use: who hangs up may have just begun."""
     settings = {name: value for name, value in ({**broker.settings, **changes}).items() if value is not None}
-    assert said in await cannot_connect(broker.secured, settings)
+    error = await cannot_connect(broker.secured, settings)
+    assert said in str(error)
+    assert error.lasting == ("it closed the connection" not in said)
 
 
 async def test_a_port_without_tls(broker: Secured) -> None:
     """The other way round."""
-    said = await cannot_connect(broker.open, broker.settings)
+    said = str(await cannot_connect(broker.open, broker.settings))
     assert "TLS" in said
     assert "security_protocol is SASL_SSL" in said
 

@@ -281,40 +281,28 @@ async def test_a_cancelled_commit_is_settled_like_one_that_failed(bench: Bench) 
     await stage.close()
 
 
-@on_both
-async def test_a_transaction_that_the_broker_gave_up_is_aborted_and_the_next_one_commits(bench: Bench) -> None:
-    """Its time was over before the commit: Aborted, as the id is still this process's own."""
-    stage = await Stage.set_up(bench)
-    a = await stage.alone("a", SHORT)
+@pytest.mark.parametrize("kind", [TxnOffsetCommit, EndTxn])
+def test_a_transaction_that_the_broker_gave_up_is_aborted_and_the_next_one_commits(
+    runs: Runs, kind: type[Request[Any]]
+) -> None:
+    """Its time was over before its offsets came, or its end: Aborted, as the id is still this process's own."""
 
-    async def stop(request: Request[Any]) -> None:
-        if isinstance(request, EndTxn) and a.cluster.all(EndTxn) == [request]:
-            await asyncio.sleep(3)
+    async def scenario(bench: Bench) -> None:
+        stage = await Stage.set_up(bench)
+        a = await stage.alone("a", SHORT)
 
-    a.cluster.before = stop
-    await aborted(a, "late", at=1)
-    await a.sink.abort()
-    await a.commit("next", at=2)
-    assert (await stage.out(), await stage.committed()) == (["next"], 2)
-    await stage.close()
+        async def stop(request: Request[Any]) -> None:
+            if isinstance(request, kind) and a.cluster.all(kind) == [request]:
+                await asyncio.sleep(3)
 
+        a.cluster.before = stop
+        await aborted(a, "late", at=1)
+        await a.sink.abort()
+        await a.commit("next", at=2)
+        assert (await stage.out(), await stage.committed()) == (["next"], 2)
+        await stage.close()
 
-@on_both
-async def test_a_transaction_that_ends_in_the_middle_is_aborted(bench: Bench) -> None:
-    """The same, met by the offsets: the broker says that the producer's epoch is old."""
-    stage = await Stage.set_up(bench)
-    a = await stage.alone("a", SHORT)
-
-    async def stop(request: Request[Any]) -> None:
-        if isinstance(request, TxnOffsetCommit) and a.cluster.all(TxnOffsetCommit) == [request]:
-            await asyncio.sleep(3)
-
-    a.cluster.before = stop
-    await aborted(a, "late", at=1)
-    await a.sink.abort()
-    await a.commit("next", at=2)
-    assert (await stage.out(), await stage.committed()) == (["next"], 2)
-    await stage.close()
+    runs(scenario)
 
 
 # ------------------------------------------------------------------------------------ the membership is over

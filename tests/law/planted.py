@@ -48,20 +48,11 @@ from streamproc.windows.folds import Fold
 from streamproc.windows.ordered import Last
 from streamproc.windows.sums import Mean, Sum
 from streamproc.worker import Worker
+from tests.bugs import Bugs, Plant
 from tests.law.doors import DoorLog
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-BUGS: dict[str, Plant] = {}
-
-
-def bug(name: str) -> Callable[[Plant], Plant]:
-    """The decorated function plants the bug of this name."""
-
-    def register(plant: Plant) -> Plant:
-        BUGS[name] = plant
-        return plant
-
-    return register
+BUGS = Bugs()
+bug = BUGS.bug
 
 
 # ------------------------------------------------------------------------------------ A1, A13: order
@@ -637,6 +628,22 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @bug("each worker takes its own end of the input")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(worker_module, "agreed_end", lambda shared, own, app: own)
+
+
+@bug("a task that is opened again commits that it has not ended")
+def _(patch: pytest.MonkeyPatch) -> None:
+    """Its end comes with the next turn, if there is one: who saw all tasks ended has left, or opens none any more."""
+    real = Worker._commit
+
+    async def nothing(self: Worker) -> bool:
+        return True
+
+    async def commit(self: Worker) -> bool:
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(Worker, "_finish", nothing)
+            return await real(self)
+
+    patch.setattr(Worker, "_commit", commit)
 
 
 @bug("the end is stored as an infinite watermark")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from streamproc.testing.replay import run_now
 from streamproc.worker import Worker
 from tests.law.check import answer_of, given
 from tests.law.directed import COUNTED, TIMERS, rekeyed, window
+from tests.law.doors import Crash
 from tests.law.inputs import Inputs, random_inputs
 from tests.law.plans import Spec
 from tests.law.seen import differs
@@ -83,6 +85,35 @@ def stopped_before_its_commit() -> str:
     return played(script, seed=4)
 
 
+class _DiesUndecided(random.Random):
+    """Of a commit: its worker dies before it is decided, and it will be committed."""
+
+    def random(self) -> float:
+        return 0.0
+
+    def choice(self, seq: Any) -> Any:
+        return "undecided, and it dies" if "undecided, and it dies" in seq else seq[-1]
+
+
+def dead_before_it_was_decided() -> str:
+    """A worker dies as its epoch is prepared and not decided yet: whoever reads its stable offsets decides it."""
+
+    def script(world: World, inputs: Inputs) -> None:
+        world.plain = False
+        world.begin(inputs.runs[0])
+        first = _joined(world)
+        _turns(world, first, 8, commit=True)
+        world.doubts.rate, world.doubts._rng = 1.0, _DiesUndecided()
+        world.pass_time(1_000)
+        with pytest.raises(Crash):
+            run_now(first.worker.turn(0))
+        world._buried(first, again=False)
+        world.doubts.rate = 0.0
+        _joined(world)
+
+    return played(script)
+
+
 def lost_disk_with_an_ended_upstream() -> str:
     """Everything is read and all has ended; the worker downstream dies with its disk and comes back under its name.
 
@@ -142,7 +173,7 @@ def overlapped_epochs(step: int = 3) -> str:
         self._writer.send(self._sink, sealed, now_ms=0)
         for event in await self._source.poll(self._readable(), 0):
             assert isinstance(event, Chunk), "one worker: nobody comes or goes"
-            await self._step(event)
+            await self._step(self._tasks.reading(event.partition), event)
         offsets = self._writer.offsets(sealed)
         ends = await self._sink.commit(offsets)
         self._tasks.known.update(offsets)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streamproc.windows.aggregate import Aggregate
+from streamproc.windows.results import WindowResult
+from tests.operators.harness import NODE, TASK, Row
 
 
 class Bag(Aggregate[Any, list[Any]]):
@@ -92,3 +94,18 @@ class Picky(Bag):
         if self.at_result in accumulator:
             raise ValueError(self.at_result)
         return super().result(accumulator)
+
+
+def rows_of_windows(
+    windows: Mapping[tuple[int, int, bytes], Sequence[Row]], aggregate: Aggregate[Any, list[Any]]
+) -> list[Row]:
+    """What one of these aggregates gives for the rows of each (end, start, key), as they close."""
+    found = []
+    for end, start, key in sorted(windows):
+        some = sorted(
+            windows[end, start, key],
+            key=lambda row: (row.timestamp, row.origin) if aggregate.ordered else row.value,
+        )
+        value = WindowResult(some[0].key, start, end, [row.value for row in some])
+        found.append(Row(some[0].key, value, end - 1, None, (NODE, end, start, key, TASK)))
+    return found

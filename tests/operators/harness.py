@@ -279,6 +279,41 @@ def run(
     return driver.outcome
 
 
+def same(got: Outcome, expected: Outcome) -> None:
+    """What was given is what the oracle gives, without an alarm; of late records it knows the origin alone."""
+    assert got.alarms == []
+    assert got.rows == expected.rows
+    assert [row.origin for row in got.late] == [row.origin for row in expected.late]
+
+
+def run_twice(operator: Operator, rows: Sequence[Row], ended_at: int) -> Outcome:
+    """What the operator gives when the input ends behind so many rows of one partition, and again behind them all.
+
+    Rows come one by one; each moves the watermark.
+    """
+    driver = Driver(operator)
+    for some in (rows[:ended_at], rows[ended_at:]):
+        for row in some:
+            driver.process([row])
+            assert row.clock is not None
+            driver.close(row.clock)
+        driver.end()
+        driver.restart()
+    return driver.outcome
+
+
+def kept(operator: Operator, rows: Sequence[Row]) -> tuple[bool, bool]:
+    """Whether the store has anything when the rows were taken one by one, and when all of them are of the past."""
+    driver = Driver(operator)
+    for row in rows:
+        driver.process([row])
+    driver.settle(limit_bytes=0)
+    before = any(driver.store.scan(b"", b"\xff" * 9))
+    driver.close(1 << 60)
+    driver.settle()
+    return before, any(driver.store.scan(b"", b"\xff" * 9))
+
+
 class _Settled:
     """Where a task stood when its last epoch was settled."""
 

@@ -15,9 +15,8 @@ from streamproc.operators.window import Window
 from streamproc.state.keys import encode_key
 from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.kinds import hopping
-from streamproc.windows.results import WindowResult
-from tests.operators.bags import Bag, InOrder, Picky
-from tests.operators.harness import NODE, STEPS, TASK, Driver, Outcome, Row, Step, partition, run
+from tests.operators.bags import Bag, InOrder, Picky, rows_of_windows
+from tests.operators.harness import STEPS, Driver, Outcome, Row, Step, kept, partition, run, run_twice, same
 from tests.operators.inputs import inputs, made
 
 GRACES = st.sampled_from((0, 0, 1, 3, 15))
@@ -70,18 +69,8 @@ def by_definition(rows: Sequence[Row], aggregate: Aggregate[Any, Any], grace: in
             windows[end, start, encode_key(row.key)].append(row)
         if late:
             outcome.late.append(row)
-    for end, start, key in sorted(windows):
-        some = windows[end, start, key]
-        some.sort(key=lambda row: (row.timestamp, row.origin) if aggregate.ordered else row.value)
-        value = WindowResult(some[0].key, start, end, [row.value for row in some])
-        outcome.rows.append(Row(some[0].key, value, end - 1, None, (NODE, end, start, key, TASK)))
+    outcome.rows = rows_of_windows(windows, aggregate)
     return outcome
-
-
-def same(got: Outcome, expected: Outcome) -> None:
-    assert got.alarms == []
-    assert got.rows == expected.rows
-    assert [row.origin for row in got.late] == [row.origin for row in expected.late]
 
 
 @given(inputs(), STEPS, AGGREGATES, GRACES)
@@ -105,19 +94,12 @@ def test_an_assigner_of_hopping_windows_gives_what_hopping_windows_give(
 def test_what_the_end_closed_stays_closed(rows: list[Row], grace: int, ended_at: int) -> None:
     """A later run's record is late for the windows that the end has closed: none has a second row."""
     ended_at %= len(rows) + 1
-    driver = Driver(AssignedWindow(Shifts(), Bag(), grace_ms=grace))
-    for some in (rows[:ended_at], rows[ended_at:]):
-        for row in some:
-            driver.process([row])
-            assert row.clock is not None
-            driver.close(row.clock)
-        driver.end()
-        driver.restart()
-    origins = [row.origin for row in driver.outcome.rows]
+    found = run_twice(AssignedWindow(Shifts(), Bag(), grace_ms=grace), rows, ended_at).rows
+    origins = [row.origin for row in found]
     assert len(origins) == len(set(origins))
     first = by_definition(rows[:ended_at], Bag(), grace).rows
-    assert driver.outcome.rows[: len(first)] == first
-    assert all(row.timestamp > first[-1].timestamp for row in driver.outcome.rows[len(first) :] if first)
+    assert found[: len(first)] == first
+    assert all(row.timestamp > first[-1].timestamp for row in found[len(first) :] if first)
 
 
 @pytest.mark.parametrize("window", [(0, 5), (6, 10), (5, 5), (9, 5)])
@@ -163,13 +145,8 @@ def test_a_record_for_a_closed_window_is_an_alarm() -> None:
 
 def test_nothing_stays_of_closed_windows() -> None:
     """When all is closed, the store is empty."""
-    driver = Driver(AssignedWindow(Shifts(), Bag(), grace_ms=0))
-    driver.process(partition([("a", 1, 11), ("b", 2, 35), ("a", 3, 12)]))
-    driver.settle(limit_bytes=0)
-    assert list(driver.store.scan(b"", b"\xff"))
-    driver.close(1000)
-    driver.settle()
-    assert list(driver.store.scan(b"", b"\xff")) == []
+    rows = partition([("a", 1, 11), ("b", 2, 35), ("a", 3, 12)])
+    assert kept(AssignedWindow(Shifts(), Bag(), grace_ms=0), rows) == (True, False)
 
 
 # ------------------------------------------------------------------------------------ planted bugs

@@ -11,7 +11,7 @@ from streamproc.operators.batch import Batch
 from streamproc.operators.deduplicate import Deduplicate
 from streamproc.state.keys import encode_key
 from streamproc.state.registry import CodecError
-from tests.operators.harness import STEPS, Driver, Outcome, Row, Step, partition, run
+from tests.operators.harness import STEPS, Driver, Outcome, Row, Step, kept, partition, run, run_twice, same
 from tests.operators.inputs import YEAR, inputs, made
 
 WITHIN = st.sampled_from((0, 1, 4, 12, 2500, YEAR))
@@ -32,12 +32,6 @@ def by_definition(rows: Sequence[Row], within: int, grace: int) -> Outcome:
     return outcome
 
 
-def same(got: Outcome, expected: Outcome) -> None:
-    assert got.alarms == []
-    assert got.rows == expected.rows
-    assert [row.origin for row in got.late] == [row.origin for row in expected.late]
-
-
 @given(inputs(values=2), STEPS, WITHIN, GRACES)
 def test_what_passes_is_what_the_words_say_under_any_schedule(
     rows: list[Row], steps: list[Step], within: int, grace: int
@@ -50,15 +44,8 @@ def test_what_passes_is_what_the_words_say_under_any_schedule(
 def test_the_end_forgets_nothing(rows: list[Row], within: int, grace: int, ended_at: int) -> None:
     """It closes nothing here: a later run goes on as if there had been no end."""
     ended_at %= len(rows) + 1
-    driver = Driver(Deduplicate(within_ms=within, grace_ms=grace))
-    for some in (rows[:ended_at], rows[ended_at:]):
-        for row in some:
-            driver.process([row])
-            assert row.clock is not None
-            driver.close(row.clock)
-        driver.end()
-        driver.restart()
-    same(driver.outcome, by_definition(rows, within, grace))
+    outcome = run_twice(Deduplicate(within_ms=within, grace_ms=grace), rows, ended_at)
+    same(outcome, by_definition(rows, within, grace))
 
 
 def test_both_bounds_are_inclusive_and_only_what_passed_counts() -> None:
@@ -104,13 +91,7 @@ def test_a_failing_function_leaves_the_state_as_it_was() -> None:
 @given(inputs(values=2), st.sampled_from((0, 4, 2500)))
 def test_nothing_stays_of_what_can_meet_no_record(rows: list[Row], within: int) -> None:
     """Behind the last watermark by more than within + grace, the store is empty."""
-    driver = Driver(Deduplicate(within_ms=within, grace_ms=0))
-    for row in rows:
-        driver.process([row])
-    driver.settle(limit_bytes=0)
-    driver.close(1 << 60)
-    driver.settle()
-    assert list(driver.store.scan(b"", b"\xff" * 9)) == []
+    assert kept(Deduplicate(within_ms=within, grace_ms=0), rows) == (bool(rows), False)
 
 
 def test_state_is_what_may_still_meet_a_record() -> None:

@@ -14,7 +14,7 @@ from streamproc.state.keys import encode_key
 from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.results import WindowResult
 from tests.operators.bags import Bag, InOrder, Picky
-from tests.operators.harness import NODE, STEPS, TASK, Driver, Outcome, Row, Step, partition, run
+from tests.operators.harness import NODE, STEPS, TASK, Driver, Outcome, Row, Step, kept, partition, run, same
 from tests.operators.inputs import inputs, made
 
 GAPS = st.sampled_from((1, 2, 5, 9, 1500))
@@ -41,12 +41,6 @@ def by_definition(rows: Sequence[Row], gap: int, aggregate: Aggregate[Any, Any],
         value = WindowResult(some[0].key, start, end, values if aggregate.ordered else sorted(values))
         outcome.rows.append(Row(some[0].key, value, end, None, (NODE, end, start, key, TASK)))
     return outcome
-
-
-def same(got: Outcome, expected: Outcome) -> None:
-    assert got.alarms == []
-    assert got.rows == expected.rows
-    assert [row.origin for row in got.late] == [row.origin for row in expected.late]
 
 
 @given(inputs(), STEPS, GAPS, AGGREGATES, GRACES)
@@ -162,13 +156,7 @@ def test_a_long_session_is_looked_at_no_more_than_it_has_records() -> None:
 @given(inputs(), STEPS, GAPS)
 def test_nothing_stays_of_closed_sessions(rows: list[Row], steps: list[Step], gap: int) -> None:
     """When all is closed, the store is empty: no session, no due time."""
-    driver = Driver(Session(gap, Bag(), grace_ms=0))
-    for row in rows:
-        driver.process([row])
-    driver.settle(limit_bytes=0)
-    driver.close(1 << 60)
-    driver.settle()
-    assert list(driver.store.scan(b"", b"\xff" * 9)) == []
+    assert kept(Session(gap, Bag(), grace_ms=0), rows) == (bool(rows), False)
 
 
 def test_a_failing_result_names_its_session_and_spares_the_others() -> None:

@@ -13,9 +13,8 @@ from streamproc.operators.window import Window
 from streamproc.state.keys import encode_key
 from streamproc.windows.aggregate import Aggregate
 from streamproc.windows.kinds import FixedWindows, hopping, tumbling
-from streamproc.windows.results import WindowResult
-from tests.operators.bags import Bag, InOrder, Picky
-from tests.operators.harness import NODE, STEPS, TASK, Driver, Outcome, Row, Step, partition, run
+from tests.operators.bags import Bag, InOrder, Picky, rows_of_windows
+from tests.operators.harness import STEPS, Driver, Outcome, Row, Step, kept, partition, run, same
 from tests.operators.inputs import YEAR, inputs, made
 
 KINDS = st.builds(
@@ -39,18 +38,8 @@ def by_definition(rows: Sequence[Row], kind: FixedWindows, aggregate: Aggregate[
                 windows[start + kind.size_ms, start, encode_key(row.key)].append(row)
         if late:
             outcome.late.append(row)
-    for end, start, key in sorted(windows):
-        some = windows[end, start, key]
-        some.sort(key=lambda row: (row.timestamp, row.origin) if aggregate.ordered else row.value)
-        value = WindowResult(some[0].key, start, end, [row.value for row in some])
-        outcome.rows.append(Row(some[0].key, value, end - 1, None, (NODE, end, start, key, TASK)))
+    outcome.rows = rows_of_windows(windows, aggregate)
     return outcome
-
-
-def same(got: Outcome, expected: Outcome) -> None:
-    assert got.alarms == []
-    assert got.rows == expected.rows
-    assert [row.origin for row in got.late] == [row.origin for row in expected.late]
 
 
 @given(inputs(), STEPS, KINDS, AGGREGATES, GRACES)
@@ -162,14 +151,8 @@ def test_gaps_between_windows_hold_nothing() -> None:
 
 def test_nothing_stays_of_closed_windows() -> None:
     """When all is closed the store is empty, of partly late records too."""
-    driver = Driver(Window(hopping("30ms", every="10ms"), Bag(), grace_ms=0))
     rows = partition([("a", 1, 11), ("b", 2, 35), ("a", 3, 12)])
-    driver.process(rows)
-    driver.settle(limit_bytes=0)
-    assert list(driver.store.scan(b"", b"\xff"))
-    driver.close(1000)
-    driver.settle()
-    assert list(driver.store.scan(b"", b"\xff")) == []
+    assert kept(Window(hopping("30ms", every="10ms"), Bag(), grace_ms=0), rows) == (True, False)
 
 
 def test_running_totals_are_those_of_a_merge() -> None:

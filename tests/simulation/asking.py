@@ -49,8 +49,6 @@ PASSES = frozenset(
 )
 NEW = PASSES | {Code.UNKNOWN_TOPIC_OR_PARTITION}
 """What is said of a topic that was made a moment ago, and passes."""
-SESSION_MS = 10_000
-REBALANCE_MS = 10_000
 NOBODY = Membership("", -1, "", "")
 NO_PRODUCER = Producer()
 
@@ -217,6 +215,16 @@ async def join(
     """A member of a stable group. The leader assigns to each instance its own name."""
     joined = await ask(client, joining(group, instance, member, session_ms=session_ms, rebalance_ms=rebalance_ms))
     return await sync(client, group, instance, joined)
+
+
+async def join_two(
+    one: Cluster, two: Cluster, group: str, *, session_ms: int = SESSION_MS
+) -> tuple[Membership, Membership]:
+    """Members "w1", who leads, and "w2", whose session this is, of a stable group."""
+    alone = await join(one, group, "w1")
+    second = asyncio.create_task(join(two, group, "w2", session_ms=session_ms))
+    await asyncio.sleep(0.2)
+    return await join(one, group, "w1", alone.member), await second
 
 
 async def sync(client: Cluster, group: str, instance: str, joined: Joined) -> Membership:

@@ -44,11 +44,11 @@ from streamproc.state.store import Store
 from streamproc.state.table import Table
 from streamproc.task import Sealed
 from streamproc.worker import Worker
+from tests.bugs import Bugs
 from tests.law.planted import BUGS as BUGS_OF_THE_LAW
-from tests.law.planted import Plant
 
-BUGS: dict[str, Plant] = {
-    name: BUGS_OF_THE_LAW[name]
+BUGS = Bugs(
+    (name, BUGS_OF_THE_LAW[name])
     for name in (
         "a task is kept though another worker had it",
         "a transaction without offsets",
@@ -57,18 +57,9 @@ BUGS: dict[str, Plant] = {
         "disk before log",
         "no replay of the changelog",
     )
-}
+)
 """Those of the law that do not depend on its own doors are planted here, too."""
-
-
-def bug(name: str) -> Callable[[Plant], Plant]:
-    """The decorated function plants the bug of this name."""
-
-    def register(plant: Plant) -> Plant:
-        BUGS[name] = plant
-        return plant
-
-    return register
+bug = BUGS.bug
 
 
 # ------------------------------------------------------------------------------------ memberships

@@ -29,7 +29,7 @@ from streamproc.testing.simulation import CALM, Faults, Weather, World
 from streamproc.testing.simulation.slot import Slot
 from streamproc.testing.simulation.virtual_time import run
 from streamproc.worker import Worker
-from tests.kafka.meddling import Meddled, closed, lost, unanswered
+from tests.kafka.meddling import Fate, Meddled, closed, lost, unanswered
 from tests.law.directed import COUNTED, TIMERS, process, straight
 from tests.law.inputs import Inputs, random_inputs
 from tests.law.oracle import Input
@@ -349,22 +349,19 @@ def handed_over_while_markers_are_on_their_way() -> str:
 
 def decided_and_not_told() -> str:
     """An epoch is committed, and who committed it has no answer in time: it is not known whether it was."""
-
-    async def script(world: World, program: Program) -> None:
-        found = doors(world)
-        await until(lambda: A in found)
-        found[A].meddle(EndTxn, unanswered, after=5, times=3)
-
-    return played(script, spec=KEPT, workers=1, settings=IMPATIENT)
+    return _in_doubt(unanswered)
 
 
 def not_decided_and_not_told() -> str:
     """The end of an epoch never arrives, and it is not known that it has not."""
+    return _in_doubt(lost)
 
+
+def _in_doubt(fate: Fate) -> str:
     async def script(world: World, program: Program) -> None:
         found = doors(world)
         await until(lambda: A in found)
-        found[A].meddle(EndTxn, lost, after=5, times=3)
+        found[A].meddle(EndTxn, fate, after=5, times=3)
 
     return played(script, spec=KEPT, workers=1, settings=IMPATIENT)
 

@@ -29,6 +29,7 @@ from tests.simulation.asking import (
     create,
     end,
     join,
+    join_two,
     joining,
     produce,
     read,
@@ -146,11 +147,7 @@ async def test_the_broker_looks_for_old_transactions_now_and_then(bench: Simulat
 async def test_a_restart_leaves_a_group_as_it_was_written_down(bench: SimulatedBench) -> None:
     """The stable generation is; one that was still being formed never was. Sessions begin anew."""
     one, two, three = (bench.cluster.client(name) for name in "abc")
-    first = await join(one, "g", "w1")
-    waits = asyncio.create_task(join(two, "g", "w2"))
-    await asyncio.sleep(0.2)
-    first = await join(one, "g", "w1", first.member)
-    second = await waits
+    first, second = await join_two(one, two, "g")
     third = asyncio.create_task(three.send(joining("g", "w3"), 60))
     await asyncio.sleep(0.2)
     assert (await ask(one, DescribeGroup("g"))).state == "PreparingRebalance"

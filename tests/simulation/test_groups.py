@@ -22,7 +22,7 @@ from streamproc.kafka.requests import (
     SyncGroup,
 )
 from streamproc.log import Committed
-from tests.simulation.asking import NOBODY, ask, create, join, joining, refused, sync
+from tests.simulation.asking import NOBODY, ask, create, join, join_two, joining, refused, sync
 from tests.simulation.bench import Bench, on_both
 
 
@@ -96,11 +96,7 @@ async def test_a_static_member_comes_back_and_nobody_notices(bench: Bench) -> No
     """KIP-345: same generation, same assignment, no rebalance; the one before is FENCED_INSTANCE_ID everywhere."""
     one, two, again = await bench.client("a"), await bench.client("b"), await bench.client("c")
     group = bench.name("g")
-    leader = await join(one, group, "w1")
-    waits = asyncio.create_task(join(two, group, "w2"))
-    await asyncio.sleep(0.2)
-    leader = await join(one, group, "w1", leader.member)
-    old = await waits
+    leader, old = await join_two(one, two, group)
     joined = await ask(again, joining(group, "w2"))
     assert (joined.generation, joined.leader) == (old.generation, leader.member)
     assert joined.member != old.member
@@ -171,11 +167,7 @@ async def test_a_session_ends(bench: Bench) -> None:
     """Who is not heard of is out of the group, and the others are told to share out anew."""
     one, two = await bench.client("a"), await bench.client("b")
     group = bench.name("g")
-    first = await join(one, group, "w1")
-    waits = asyncio.create_task(join(two, group, "w2", session_ms=400))
-    await asyncio.sleep(0.2)
-    first = await join(one, group, "w1", first.member)
-    second = await waits
+    first, second = await join_two(one, two, group, session_ms=400)
     await asyncio.sleep(1.2)
     assert await refused(two, heartbeat(second)) == Code.UNKNOWN_MEMBER_ID
     assert await refused(one, heartbeat(first)) == Code.REBALANCE_IN_PROGRESS
@@ -199,11 +191,7 @@ async def test_a_static_member_leaves_by_its_instance_id(bench: Bench) -> None:
     """Whoever says so, without its member id; the others share out anew at once."""
     one, two = await bench.client("a"), await bench.client("b")
     group = bench.name("g")
-    first = await join(one, group, "w1")
-    waits = asyncio.create_task(join(two, group, "w2"))
-    await asyncio.sleep(0.2)
-    first = await join(one, group, "w1", first.member)
-    second = await waits
+    first, second = await join_two(one, two, group)
     assert await refused(one, LeaveGroup(group, "", "w3")) == Code.UNKNOWN_MEMBER_ID
     await ask(one, LeaveGroup(group, "", "w2"))
     assert await refused(two, heartbeat(second)) == Code.UNKNOWN_MEMBER_ID
@@ -234,11 +222,7 @@ async def test_joins_that_change_nothing(bench: Bench) -> None:
     """A member that joins a stable group again, as it was, is answered with what is; the leader begins a rebalance."""
     one, two = await bench.client("a"), await bench.client("b")
     group = bench.name("g")
-    leader = await join(one, group, "w1")
-    waits = asyncio.create_task(join(two, group, "w2"))
-    await asyncio.sleep(0.2)
-    leader = await join(one, group, "w1", leader.member)
-    follower = await waits
+    leader, follower = await join_two(one, two, group)
     again = await ask(two, joining(group, "w2", follower.member))
     assert (again.generation, list(again.members)) == (follower.generation, [])
     await ask(one, heartbeat(leader))

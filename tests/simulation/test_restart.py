@@ -12,7 +12,7 @@ from tests.simulation.asking import (
     begin,
     commit_offset,
     create,
-    join,
+    join_two,
     joining,
     produce,
     read,
@@ -40,11 +40,7 @@ async def test_what_was_written_down_is_there(bench: Bench) -> None:
     one, two, three = await bench.client("a"), await bench.client("b"), await bench.client("c")
     [p] = await create(bench, one, "out")
     group, name = bench.name("g"), bench.name("a")
-    first = await join(one, group, "w1")
-    waits = asyncio.create_task(join(two, group, "w2"))
-    await asyncio.sleep(0.2)
-    first = await join(one, group, "w1", first.member)
-    second = await waits
+    first, second = await join_two(one, two, group)
     producer = await begin(one, name)
     await produce(one, name, producer, {p: rows(["x"], at_ms=bench.now_ms)})
     assert await commit_offset(one, name, producer, first, p, 1) == Code.NONE

@@ -1,27 +1,30 @@
-"""Functions of the user that take long, in virtual time: the worker that runs them is not taken for dead."""
+"""Functions of the user that take long, in virtual time: the worker that runs them is heard of, and commits."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+import streamproc.worker
 from streamproc import App, Stream
 from streamproc.jobs import LoopJobs
 from streamproc.log import Columns, Partition
+from streamproc.step_size import StepSize
 from streamproc.testing.simulation import World
 from streamproc.testing.simulation.virtual_time import VirtualTimeLoop, run
 
-PARTITIONS = 60
+RECORDS = 60
 RECORD_S = 0.2
 SESSION_S = 6
-"""All partitions have something to read at once, and what they have takes twice as long."""
+"""All records are there at once, and take twice as long."""
 
 
-def slow() -> App:
-    app = App("slow", session_timeout=f"{SESSION_S}s", epoch_interval="1s", idle=None)
+def slow(epoch_interval: str) -> App:
+    app = App("slow", session_timeout=f"{SESSION_S}s", epoch_interval=epoch_interval, idle=None)
 
     @app.stream(app.topic("numbers", value=int), to=app.topic("out", value=int))
     def slow(numbers: Stream[bytes, int]) -> Any:
@@ -37,37 +40,68 @@ def taking_long(number: int) -> int:
     return number
 
 
-async def played() -> World:
-    """A worker that has nothing to do is given a record of each partition at once."""
-    world = World(slow(), random.Random(1), workers=1)
-    world.create("numbers", PARTITIONS)
+async def played(partitions: int, *, epoch_interval: str = "1s") -> tuple[World, list[int]]:
+    """A worker that has nothing to do is given all records at once; how many results there were with each second."""
+    world = World(slow(epoch_interval), random.Random(1), workers=1)
+    world.create("numbers", partitions)
 
     def feed() -> None:
-        at_ms = world.clock.now_ms()
-        numbers = range(PARTITIONS)
-        world.append({Partition("numbers", n): Columns([None], [b"%d" % n], [at_ms]) for n in numbers})
+        at_ms, each = world.clock.now_ms(), RECORDS // partitions
+        for p in range(partitions):
+            values: list[bytes | None] = [b"%d" % number for number in range(p, RECORDS, partitions)]
+            world.append({Partition("numbers", p): Columns([None] * each, values, [at_ms] * each)})
+
+    seen: list[int] = []
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(1)
+            seen.append(len(await results(world)))
 
     asyncio.get_running_loop().call_later(20, feed)
+    looking = asyncio.create_task(look())
     await world.run_for(60)
-    found = [value for p, columns in (await world.contents()).items() if p.topic == "out" for value in columns.values]
-    assert sorted(map(int, filter(None, found))) == list(range(PARTITIONS))
-    return world
+    looking.cancel()
+    assert sorted(await results(world)) == list(range(RECORDS))
+    return world, seen
+
+
+async def results(world: World) -> list[int]:
+    logs = world.cluster.broker.topics.logs()
+    found = [value for p, log in logs.items() if p.topic == "out" for value in log.committed().values]
+    return [int(value) for value in found if value is not None]
 
 
 def expulsions(world: World) -> list[str]:
     return [str(told) for told in world.history if "was taken for dead" in told.what]
 
 
-def test_heartbeats_go_out_between_the_chunks_of_a_poll() -> None:
-    """However many partitions there are, no more than one piece of work lies between two of them."""
-    assert expulsions(run(played())) == []
+@pytest.mark.parametrize("partitions", [1, RECORDS])
+def test_it_commits_as_it_goes(partitions: int) -> None:
+    """Whether a poll brings one long chunk or many short ones: a step ends long before a session does."""
+    world, seen = run(played(partitions))
+    assert expulsions(world) == []
+    assert max(now - before for before, now in pairwise(seen)) <= RECORDS // 4
 
 
-def test_without_that_it_would_be_expelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chunks of one poll take longer than a session, so that the test above means something."""
+def test_heartbeats_go_out_between_steps() -> None:
+    """Though nothing is to be committed."""
+    world, _ = run(played(RECORDS, epoch_interval="1h"))
+    assert expulsions(world) == []
+
+
+def test_steps_that_are_not_cut_would_expel_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a poll brings of one partition takes longer than a session."""
+    monkeypatch.setattr(StepSize, "__init__", lambda self: setattr(self, "records", RECORDS))
+    assert expulsions(run(played(1))[0]) != []
+
+
+def test_steps_without_a_breath_would_expel_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a poll brings of all partitions takes longer than a session."""
 
     async def on_and_on(self: LoopJobs) -> None:
         """Nobody else gets his turn."""
 
     monkeypatch.setattr(LoopJobs, "breathe", on_and_on)
-    assert expulsions(run(played())) != []
+    monkeypatch.setattr(streamproc.worker, "TURN_MS", 1_000 * RECORDS)
+    assert expulsions(run(played(RECORDS, epoch_interval="1h"))[0]) != []
