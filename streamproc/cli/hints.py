@@ -13,11 +13,12 @@ from streamproc.settings import DEFAULT_BROKER
 
 @contextmanager
 def with_hint(broker: str) -> Iterator[None]:
-    """An unknown topic is told with the command that makes it."""
+    """An unknown topic is told with what makes it."""
     try:
         yield
     except UnknownTopic as error:
         known = {name: topic for name, topic in error.args[1].items() if not name.endswith(INTERNAL)}
         what = UnknownTopic(error.topic, known, error.number)
         where = "" if broker == DEFAULT_BROKER else f" --broker {broker}"
-        raise StreamprocError(f"in {broker} {what}. `streamproc send {error.topic} FILE{where}` makes it") from error
+        way = f"`streamproc send {error.topic} FILE{where}` makes it, or the app that writes to it"
+        raise StreamprocError(f"in {broker} {what}. {way}") from error

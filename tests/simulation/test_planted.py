@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamproc.testing.simulation import CALM, ROUGH, Faults, Weather
+from streamproc.testing.simulation import ROUGH, Faults, Weather
 from tests.bugs import Catch, assert_noticed, by_hand
 from tests.simulation import live_scenes, scenes
 from tests.simulation.law import play, play_scenario, random_scenario
