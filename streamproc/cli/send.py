@@ -25,7 +25,9 @@ from streamproc.settings import Settings, load_settings
 from streamproc.text_input import Fields, Format, InputError, InputLine, format_of, read_text
 
 EPOCH_RECORDS: Final = 5_000
-"""Records become visible so many at a time."""
+"""Records become visible so many at a time,"""
+EPOCH_S: Final = 0.5
+"""or, from a pipe that brings few, those that have waited for so long, with the next one."""
 BLOCK_RECORDS: Final = 100
 """So many records without a key go to one partition before the next one's turn comes."""
 
@@ -68,7 +70,8 @@ def command(
 
     FILE ends in .json, .jsonl, .csv, .tsv or anything else (raw lines); - is standard input, read as JSON lines unless
     told otherwise. A topic that is not there is made. CSV rows become JSON objects of strings (lax=True on the topic
-    turns them into numbers). Records go to the partition of their key (Kafka's murmur2), those without one in turn.
+    turns them into numbers). Records go to the partition of their key (Kafka's murmur2), those without one in turn,
+    a hundred at a time.
     """
     form = "lines" if lines else form or _form(file, delimiter)
     fields = Fields(key=key, timestamp=timestamp, unit=unit, tz=tz)
@@ -161,6 +164,8 @@ class Sender:
         self._keyless = 0
         self._open: dict[int, Columns] = {}
         self._count = 0
+        self._began = 0.0
+        """When the first record of the open epoch was taken."""
         self._by_partition: dict[int, int] = {}
 
     async def send(self, records: Iterable[InputLine], pace: _Pace | None = None) -> None:
@@ -192,9 +197,12 @@ class Sender:
         columns.keys.append(record.key)
         columns.values.append(record.value)
         columns.timestamps.append(time.time_ns() // 1_000_000 if record.timestamp is None else record.timestamp)
+        now = time.monotonic()
+        if not self._count:
+            self._began = now
         self._count += 1
         self._read_lines = self._lines.read
-        if self._count >= EPOCH_RECORDS:
+        if self._count >= EPOCH_RECORDS or now - self._began >= EPOCH_S:
             await self._commit()
 
     async def _commit(self) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import rich_click as click
 
@@ -20,6 +20,7 @@ from streamproc.cli.reporting import Reporting
 from streamproc.cli.setting_options import SETTINGS_EPILOG, setting_options
 from streamproc.errors import RecordError, SettingsError
 from streamproc.health import parsed_address
+from streamproc.log import UnknownTopic
 from streamproc.reports import Failed, ReportedLog, Reporter, is_final
 from streamproc.runner import Progress
 from streamproc.stop import Stop
@@ -33,9 +34,9 @@ _SLOT: Final = "The worker's place on this machine, which gives it its name in t
 _HEALTH: Final = "Answer GET /live and /ready there, with 200 or 503 and the reason as JSON; :PORT for all addresses."
 _LIVE: Final = "/live is 503 when a function has held the event loop for so long. [default: 60s]"
 _EXIT: Final = (
-    "Exit codes: 0 it was asked to stop, or read to the end; 1 it failed: the last line says why; 2 it was called "
-    "wrongly, or failed by an error that would come again (a wrong setting, a missing topic, a changed plan, a record "
-    "that fails): starting it again as it is is of no use."
+    "Exit codes: 0 it was asked to stop, or read to the end; 1 it failed, or a topic that it reads is not there yet: "
+    "the last line says why; 2 it was called wrongly, or failed by an error that would come again (a wrong setting, a "
+    "changed plan, a record that fails): starting it again as it is is of no use."
 )
 
 
@@ -107,7 +108,8 @@ def _run_alone(run: Callable[[Stop, Onlooker], Progress]) -> None:
             run(stop, ProgressLines())
         except Exception as error:
             logger.log(logging.ERROR, message(error), extra=_fields(error), exc_info=error if debugging() else None)
-            _exit(error)
+            awaited = isinstance(error.__cause__, UnknownTopic)  # somebody may make it yet
+            sys.exit(WRONG_CALL if is_final(error) and not awaited else FAILED)
 
 
 def _run_supervised(run: Callable[[Stop, Onlooker], Progress], reporter: Reporter) -> None:
@@ -118,11 +120,7 @@ def _run_supervised(run: Callable[[Stop, Onlooker], Progress], reporter: Reporte
             reporting.last(progress, asked=stop.requested)
         except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor tells it
             reporter.send(Failed.by(error, message(error), debug=debugging()))
-            _exit(error)
-
-
-def _exit(error: Exception) -> NoReturn:
-    sys.exit(WRONG_CALL if is_final(error) else FAILED)
+            sys.exit(WRONG_CALL if is_final(error) else FAILED)
 
 
 def _fields(error: Exception) -> dict[str, Any]:

@@ -1,13 +1,16 @@
+import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from streamproc.cli import main
+from streamproc.cli import send as send_module
 from streamproc.cli.send import EPOCH_RECORDS, Lines, Sender
 from streamproc.errors import StreamprocError
 from streamproc.log import Aborted, Columns, Committed, LogError, Partition, Unknown
+from streamproc.memory_log import MemoryLog
 from streamproc.murmur2 import partition_of
 from streamproc.text_input import Fields, read_text
 from tests.cli.program import PROGRAM, Program, visits
@@ -167,14 +170,32 @@ class FailingSink:
         ),
     ],
 )
-async def test_a_log_that_fails(good: int, error: LogError, said: str) -> None:
+async def test_a_log_that_fails(good: int, error: LogError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said how many records were sent, and from which line to go on; lines, not records: a row may have two."""
+    monkeypatch.setattr(send_module, "EPOCH_S", math.inf)
     rows = b"page,size\n" + b"/a,1\n" * EPOCH_RECORDS + b'"/b\n",2\n/c,3\n'
     lines = Lines(rows.splitlines(keepends=True))
     sender = Sender("v", 1, FailingSink(good, error), lines)
     with pytest.raises(StreamprocError) as raised:
         await sender.send(read_text(lines, "csv", fields=Fields(key="page")))
     assert str(raised.value) == said
+
+
+async def test_a_pipe_that_brings_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has waited for long enough is visible when the next record has come: a pipe may never end."""
+    monkeypatch.setattr(send_module, "EPOCH_S", 0.0)
+    log = MemoryLog()
+    await log.create("v", partitions=1, config={})
+    seen: list[int] = []
+
+    def pipe() -> Iterator[bytes]:
+        for number in range(3):
+            yield b'{"n":%d}\n' % number
+            seen.append(log.bounds(Partition("v", 0))[1])
+
+    lines = Lines(pipe())
+    await Sender("v", 1, await log.sink(None, "send"), lines).send(read_text(lines, "json", fields=Fields()))
+    assert seen == [1, 2, 3]
 
 
 def test_a_broker_that_is_lost(program: Program, own_kafka: KafkaServer) -> None:

@@ -106,6 +106,12 @@ def test_a_record_that_fails(program: Program) -> None:
     assert "ZeroDivisionError" in lines(program.run(*WORKER, "--debug", code=2).stderr)[-1]["traceback"]
 
 
+def test_a_topic_that_is_not_there_yet(program: Program) -> None:
+    """Exit code 1: somebody may make it, so that a service manager tries again."""
+    said = lines(program.run(*WORKER, code=1).stderr)
+    assert "makes it, or the app that writes to it" in said[-1]["message"]
+
+
 def test_a_changed_plan(program: Program) -> None:
     """A worker that is refused would be again: exit code 2, so that a service manager need not try."""
     program.send(visits(100))
