@@ -24,7 +24,7 @@ Log first, disk second, never the reverse: what is on disk was committed. What t
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -121,6 +121,8 @@ class Worker:
         self._writer = EpochWriter(plan, topology, member)
         self._limits = EpochLimits(settings)
         self._step_sizes: defaultdict[str, StepSize] = defaultdict(StepSize)
+        self._passed_over: Counter[Partition] = Counter()
+        """In how many turns there was no time for a partition: what has waited longest is first in the next."""
         self._incidents = Incidents()
 
         self._tasks = OwnedTasks()
@@ -282,32 +284,39 @@ class Worker:
         return [p for p in readable(self._plan, self._tasks.values(), caught_up, self._drift_ms) if p not in over]
 
     async def _take(self, chunks: Sequence[Chunk]) -> bool:
-        """Step chunks, those furthest behind in event time first; False when their epoch had to be dropped.
-
-        What is left when this has lasted for `TURN_MS` is read again.
-        """
-        began_ms = now_ms = self._clock.now_ms()
+        """Step chunks, those furthest behind in event time first; False when their epoch had to be dropped."""
         for chunk in chunks:  # all of them first: an epoch may end between two, and must not call the second one's idle
             reader = self._tasks.reader(chunk.partition)
             if isinstance(reader, SourceReader) and reader.idle and chunk.offsets:
                 self._tasks.reading(chunk.partition).wake(reader)
-        for chunk in sorted(chunks, key=lambda chunk: self._tasks.reader(chunk.partition).clock):
             if chunk.offsets:
                 self._idle.heard(chunk.partition)
-            if self._end is not None and self._tasks.reads_source(chunk.partition):
-                chunk = self._end.cut(chunk)  # noqa: PLW2901 - what of it is of this run
-            task = self._tasks.reading(chunk.partition)
-            for part in self._limits.parts(chunk, self._step_sizes[task.id.stage]):
-                if now_ms - began_ms >= TURN_MS:
-                    self._source.seek(chunk.partition, task.readers[chunk.partition].position)
-                    break
-                if not await self._step(task, part):
-                    return False
-                now_ms = self._clock.now_ms()
-                overdue = now_ms - began_ms >= STEP_MS and not self._limits.due_in_ms(now_ms)
-                if (overdue or self._is_full()) and not await self._commit():
-                    return False
-                await self._jobs.breathe()  # heartbeats
+        began_ms, waited = self._clock.now_ms(), self._passed_over
+        for chunk in sorted(chunks, key=lambda c: (-waited[c.partition], self._tasks.reader(c.partition).clock)):
+            if not await self._take_parts(chunk, began_ms):
+                return False
+        return True
+
+    async def _take_parts(self, chunk: Chunk, began_ms: int) -> bool:
+        """The same, of one chunk. What is left when the turn has lasted for `TURN_MS` is read again."""
+        if self._end is not None and self._tasks.reads_source(chunk.partition):
+            chunk = self._end.cut(chunk)  # what of it is of this run
+        task, now_ms = self._tasks.reading(chunk.partition), self._clock.now_ms()
+        if now_ms - began_ms < TURN_MS:
+            del self._passed_over[chunk.partition]
+        else:
+            self._passed_over[chunk.partition] += 1
+        for part in self._limits.parts(chunk, self._step_sizes[task.id.stage]):
+            if now_ms - began_ms >= TURN_MS:
+                self._source.seek(chunk.partition, task.readers[chunk.partition].position)
+                break
+            if not await self._step(task, part):
+                return False
+            now_ms = self._clock.now_ms()
+            overdue = now_ms - began_ms >= STEP_MS and not self._limits.due_in_ms(now_ms)
+            if (overdue or self._is_full()) and not await self._commit():
+                return False
+            await self._jobs.breathe()  # heartbeats
         return True
 
     async def _step(self, task: Task, chunk: Chunk) -> bool:

@@ -138,6 +138,33 @@ def test_a_turn_ends_with_work_left(partitions: int) -> None:
         assert [v for v in seen if v % partitions == partition] == list(range(partition, 200, partitions))
 
 
+def test_no_partition_waits_for_ever() -> None:
+    """What a turn has had no time for is first in the next, however far behind in event time another one stays."""
+    live = Live(epoch_interval="1h", drift="1h")
+    live.create("numbers", 3)
+    seen: list[int] = []
+
+    def slow(value: int) -> int:
+        live.clock.advance(TURN_MS // 10)
+        seen.append(value)
+        return value
+
+    app = App("slow")
+
+    @app.stream(app.topic("numbers", value=int), to=app.topic("out"))
+    def out(numbers: Stream[bytes, int]) -> Any:
+        return numbers.map(slow)
+
+    for partition in range(3):
+        live.send("numbers", *ints([partition] * 100, every_ms=1 + partition), partition=partition)
+    worker = live.worker(app)
+    run_now(worker.turn(0))  # the assignment
+    for _ in range(6):
+        run_now(worker.turn(0))
+    assert [seen.count(partition) for partition in range(3)] == [20] * 3
+    run_now(worker.stop())
+
+
 def test_an_epoch_is_due_within_a_turn() -> None:
     """Where a turn lasts longer than an epoch may, it commits in between."""
     live = Live(epoch_interval="200ms")
