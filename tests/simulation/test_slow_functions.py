@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 import streamproc.worker
-from streamproc import App, Stream
+from streamproc import App, Stream, tumbling
 from streamproc.jobs import LoopJobs
 from streamproc.log import Columns, Partition
 from streamproc.step_size import StepSize
-from streamproc.testing.simulation import World
+from streamproc.testing.simulation import CALM, ROUGH, World
 from streamproc.testing.simulation.virtual_time import VirtualTimeLoop, run
 
 RECORDS = 60
@@ -105,3 +108,59 @@ def test_steps_without_a_breath_would_expel_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(LoopJobs, "breathe", on_and_on)
     monkeypatch.setattr(streamproc.worker, "TURN_MS", 1_000 * RECORDS)
     assert expulsions(run(played(RECORDS, epoch_interval="1h"))[0]) != []
+
+
+ROUGH_SEEDS = 30
+
+
+def rekeyed(before_s: float, behind_s: float, **settings: Any) -> App:
+    """Counts by minute; a record may take so long before it has its key, and so long behind it."""
+    app = App("rekeyed", idle=None, session_timeout="10s", **settings)
+
+    @app.stream(app.topic("numbers", value=int, grace="1s"), to=app.topic("out"))
+    def counted(numbers: Stream[bytes, int]) -> Any:
+        keyed = numbers.map(partial(now_and_then, before_s)).key_by(lambda v: v % 5)
+        windows = keyed.map(partial(now_and_then, behind_s)).window(tumbling("10s")).count()
+        return windows.map(lambda row: [row.key, row.start, row.value])
+
+    return app
+
+
+def now_and_then(seconds: float, number: int) -> int:
+    """Two of three take long."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.work(seconds if number * 7 % 3 else 0)
+    return number
+
+
+async def in_any_weather(seed: int) -> None:
+    rng = random.Random(seed)
+    settings = {
+        "epoch_interval": rng.choice(("20ms", "1s")),
+        "epoch_records": rng.choice((3, 100_000)),
+        "fetch_bytes": rng.choice((1, 1 << 20)),
+    }
+    app = rekeyed(rng.choice((0, 0.01, 0.2, 0.7)), rng.choice((0, 0.01, 0.2, 0.7)), **settings)
+    world = World(app, rng, rng.choice((CALM, ROUGH)), workers=rng.choice((1, 2, 3)))
+    world.create("numbers", 4)
+    for numbers in (range(100), range(100, 200)):
+        for p in range(4):
+            own = [number for number in numbers if number % 4 == p]
+            values: list[bytes | None] = [b"%d" % number for number in own]
+            columns = Columns([None] * len(own), values, [500 * number for number in own])
+            world.append({Partition("numbers", p): columns})
+        if numbers.start == 0:
+            await world.run_for(rng.choice((5, 30)))
+    await world.run_to_end()
+    wanted = Counter((number % 5, 500 * number // 10_000 * 10_000) for number in range(200))
+    contents = await world.contents()
+    rows = [msgspec.json.decode(v or b"") for p, c in contents.items() if p.topic == "out" for v in c.values]
+    assert sorted(rows) == sorted([*window, count] for window, count in wanted.items()), f"seed {seed}"
+    assert world.alarms == [], f"seed {seed}"
+
+
+def test_one_answer() -> None:
+    """Turns that end in the middle of what a poll brought, before and behind a re-key, lose and double nothing."""
+    for seed in range(ROUGH_SEEDS):
+        run(in_any_weather(seed))

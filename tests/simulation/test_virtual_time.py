@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamproc.testing.simulation.process import Crash
-from streamproc.testing.simulation.virtual_time import Deadlock, Livelock, VirtualClock, run
+from streamproc.testing.simulation.virtual_time import Deadlock, Livelock, VirtualClock, VirtualTimeLoop, run
 
 
 def test_hours_take_no_time() -> None:
@@ -175,3 +175,18 @@ def test_going_round_in_circles_is_told() -> None:
 
     with pytest.raises(Livelock, match=r"at 7\.0+ s something goes on without ever waiting; .*dervish at .*:\d+"):
         run(main())
+
+
+def test_a_timer_of_this_instant_fires_behind_work() -> None:
+    """However long somebody has worked: what is due now is not due at a later instant that never comes."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        for seconds in (0.1, 5.0, 30.0, 1_000.0):
+            loop.work(seconds)
+            due = asyncio.Event()
+            loop.call_at(loop.time(), due.set)
+            await due.wait()
+
+    run(main())

@@ -62,7 +62,11 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
     def work(self, seconds: float) -> None:
         """Whoever calls this works for so long, and nothing else goes on meanwhile: timers are late."""
-        self._now += seconds
+        self._go_to(self._now + seconds)
+
+    def _go_to(self, when: float) -> None:
+        self._now = when
+        self._clock_resolution = math.ulp(when)  # timers before `now + resolution` fire
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Refused: how long a thread takes is no function of a seed."""
